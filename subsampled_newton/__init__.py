@@ -1,0 +1,24 @@
+"""Sub-sampled second-order solvers for finite sums."""
+
+from subsampled_newton.data import Columns, as_rows
+from subsampled_newton.estimators import LogisticRegression, Ridge
+from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.losses import (
+    LOGISTIC,
+    POISSON,
+    SIGMOID_SQUARED,
+    SQUARED,
+    TANH_SQUARED,
+    PointwiseLoss,
+    huber,
+    link_squared,
+    pseudo_huber,
+    tukey,
+)
+from subsampled_newton.problem import FiniteSum, check_derivatives
+from subsampled_newton.solvers._driver import State, minimize
+from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
+from subsampled_newton.solvers._sizes import Growing, Lemma, Spectral
+from subsampled_newton.solvers.newton import SubsampledNewton
+
+__version__ = "0.1.0"

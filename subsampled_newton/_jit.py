@@ -1,0 +1,188 @@
+"""Compile kernels with Numba and keep them on disk under names that cannot go stale.
+
+Numba's own cache has four faults that reached users of other libraries: it looks
+only at the file of the kernel, not at the functions that the kernel inlines; compile
+options are not part of its key; a damaged cache file ends the program; two processes
+that compile at once can give the code of one signature the name of another. Here a
+cache file is named after everything that decides its content, it carries a checksum,
+and whatever goes wrong with it means "compile again".
+
+This is the only module (with ``backends/cuda.py``) that calls Numba's decorators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numba
+from numba import njit
+from numba.core import config
+from numba.core.caching import FunctionCache
+from numba.core.serialize import dumps
+from numba.extending import register_jitable
+
+__all__ = ["compiled", "inlinable"]
+
+logger = logging.getLogger("subsampled_newton")
+
+_FOREIGN = ("numpy", "numba", "scipy", "math", "builtins")
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator: ``njit`` without the GIL and with a guarded disk cache.
+
+    ``SUBSAMPLED_NEWTON_CACHE=0`` in the environment switches the disk cache off. With
+    ``NUMBA_DISABLE_JIT=1`` the plain function is returned.
+
+    Parameters
+    ----------
+    **options
+        Options of ``numba.njit``. ``error_model="numpy"`` is the default because the
+        check for a zero divisor of the other model stops LLVM from vectorising.
+    """
+    options = {"nogil": True, "error_model": "numpy", **options}
+
+    def wrap(func: Any) -> Any:
+        func.jit_options = _canonical(options)
+        dispatcher = njit(**options)(func)
+        if config.DISABLE_JIT or os.environ.get("SUBSAMPLED_NEWTON_CACHE", "1") == "0":
+            return dispatcher
+        try:
+            dispatcher._cache = _GuardedCache(func)
+        except RuntimeError as error:  # Numba found no folder that it may write to
+            logger.info("kernels are compiled in every process: %s", error)
+        return dispatcher
+
+    return wrap
+
+
+def inlinable(**options: Any) -> Callable[[Any], Any]:
+    """Return a decorator: a plain function that kernels may inline.
+
+    The function stays an ordinary Python function. Applying the decorator twice does
+    no harm, so losses may register functions that a user has registered already.
+    """
+
+    def wrap(func: Any) -> Any:
+        func = getattr(func, "py_func", func)
+        if not hasattr(func, "jit_options"):
+            func.jit_options = _canonical(options)
+            register_jitable(**options)(func) if options else register_jitable(func)
+        return func
+
+    return wrap
+
+
+class _CacheFile:
+    """One file for one kernel, signature, processor and state of the code."""
+
+    def __init__(self, folder: str, base: str) -> None:
+        self._folder = Path(folder)
+        self._base = base
+
+    def _path(self, key: object) -> Path:
+        name = hashlib.sha256(repr((numba.__version__, key)).encode()).hexdigest()
+        return self._folder / f"{self._base}.{name[:24]}.nbc"
+
+    def flush(self) -> None:
+        """Do nothing: a key that changes names another file."""
+
+    def load(self, key: object) -> Any:
+        try:
+            content = self._path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.sha256(data).digest() != digest:
+            raise ValueError(f"damaged cache file {self._path(key)}")
+        return pickle.loads(data)
+
+    def save(self, key: object, data: object) -> None:
+        content = dumps(data)
+        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(content).digest() + content)
+            os.replace(name, self._path(key))
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+class _GuardedCache(FunctionCache):  # type: ignore[misc]  # Numba has no types
+    """Numba's cache of one function, over `_CacheFile`, that never raises."""
+
+    def __init__(self, py_func: Any) -> None:
+        super().__init__(py_func)
+        self._stamp = _fingerprint(py_func, set())
+        # The qualified name holds the signature of closures in some releases: cut it.
+        base = f"{py_func.__module__.rpartition('.')[2]}.{py_func.__name__}"
+        self._cache_file = _CacheFile(self._cache_path, base)
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[object, ...]:
+        return (sig, codegen.magic_tuple(), self._stamp)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # any damage: the kernel is compiled again
+            logger.info("cache not used: %s", error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # a full disk, a folder that vanished
+            logger.info("cache not written: %s", error)
+
+
+def _fingerprint(func: Any, seen: set[Any]) -> str:
+    """Hash the bytecode and constants of a function and of all it reaches."""
+    func = getattr(func, "py_func", func)
+    if func in seen or func.__module__.partition(".")[0] in _FOREIGN:
+        return ""
+    seen.add(func)
+    names, parts = _code_parts(func.__code__)
+    parts += [getattr(func, "jit_options", ""), repr(func.__defaults__)]
+    refs = [func.__globals__.get(name) for name in names]
+    refs += [cell.cell_contents for cell in func.__closure__ or ()]
+    refs += [
+        getattr(m, n, None) for m in refs if isinstance(m, ModuleType) for n in names
+    ]
+    for ref in refs:
+        ref = getattr(ref, "py_func", ref)
+        if isinstance(ref, FunctionType):
+            parts.append(_fingerprint(ref, seen))
+    parts += _plain(refs)
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+def _code_parts(code: CodeType) -> tuple[list[str], list[str]]:
+    """Names that a code object refers to, and its text, nested functions included."""
+    names = list(code.co_names)
+    parts = [code.co_code.hex(), repr(code.co_names), *_plain(code.co_consts)]
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            inner_names, inner_parts = _code_parts(const)
+            names += inner_names
+            parts += inner_parts
+    return names, parts
+
+
+def _plain(values: Any) -> list[str]:
+    return [repr(v) for v in values if isinstance(v, bool | int | float | str | tuple)]
+
+
+def _canonical(options: dict[str, Any]) -> str:
+    return repr(
+        sorted((k, sorted(v) if isinstance(v, set) else v) for k, v in options.items())
+    )

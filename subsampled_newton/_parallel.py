@@ -1,0 +1,208 @@
+"""Run block kernels on a pool of Python threads and add their parts in order.
+
+Kernels release the GIL and work on a range of rows. The ranges depend on the shape of
+the data alone and the parts are added in their order, so results have the same bits
+for every number of threads. Numba's own threading layers abort when two user threads
+enter (workqueue) or kill forked children (OpenMP); a pool of Python threads does
+neither, and it answers Ctrl-C between blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+__all__ = ["bounds", "n_threads", "one_blas_thread", "run", "sum_parts", "use_threads"]
+
+MAX_BLOCKS = 64
+"""More blocks balance uneven threads and shorten the wait for Ctrl-C; each costs some
+microseconds of Python and one vector of partial sums."""
+
+MIN_BLOCK_ELEMENTS = 1 << 17
+"""Below this (about 0.1 ms of work) a second thread costs more than it saves."""
+
+_VARIABLE = "SUBSAMPLED_NEWTON_NUM_THREADS"
+_limit: ContextVar[int | None] = ContextVar("subsampled_newton_threads", default=None)
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def bounds(n_rows: int, n_elements: int, part_size: int = 1) -> np.ndarray:
+    """Row ranges of the blocks: block k is ``bounds[k]:bounds[k + 1]``.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of rows.
+    n_elements : int
+        Number of stored elements (rows times columns, or non-zeros).
+    part_size : int, default 1
+        Length of the partial sum of one block. There are never more blocks than the
+        data can fill, so that a wide sparse matrix does not need more memory for
+        partial sums than for itself.
+    """
+    wanted = min(n_elements // MIN_BLOCK_ELEMENTS, n_elements // max(1, 4 * part_size))
+    n_blocks = max(1, min(MAX_BLOCKS, n_rows, wanted))
+    return np.linspace(0, n_rows, n_blocks + 1).astype(np.int64)
+
+
+def n_threads() -> int:
+    """Threads that the next call uses: limit of the context, environment, cores."""
+    limit = _limit.get()
+    if limit is not None:
+        return limit
+    value = os.environ.get(_VARIABLE)
+    if value is not None:
+        if not value.isdigit() or int(value) < 1:
+            raise ValueError(f"{_VARIABLE} must be a positive integer, got {value!r}")
+        return int(value)
+    return _n_cores()
+
+
+def _n_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def use_threads(n_jobs: int | None) -> Iterator[None]:
+    """Limit the threads inside the ``with`` block, for this user thread only.
+
+    ``None`` leaves the setting alone; -1 means all cores, -2 all but one, and so on.
+    """
+    if n_jobs is None:
+        yield
+        return
+    if (
+        isinstance(n_jobs, bool)
+        or not isinstance(n_jobs, int | np.integer)
+        or not n_jobs
+    ):
+        raise ValueError(
+            f"n_jobs must be None or an integer other than 0, got {n_jobs!r}"
+        )
+    count = int(n_jobs) if n_jobs > 0 else max(1, _n_cores() + 1 + int(n_jobs))
+    token = _limit.set(count)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def run(block: Callable[[int], Any], n_blocks: int) -> list[Any]:
+    """Call ``block(k)`` for every k, on several threads, and return the results in order.
+
+    The calling thread works too, so nothing waits for a pool that is busy elsewhere.
+    The first exception of a block stops the others and is raised here.
+    """
+    results: list[Any] = [None] * n_blocks
+    tickets = itertools.count()  # next() is atomic
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        while not errors and (k := next(tickets)) < n_blocks:
+            try:
+                results[k] = block(k)
+            except BaseException as error:
+                errors.append(error)
+                raise
+
+    helpers = _submit(work, min(n_threads(), n_blocks) - 1)
+    try:
+        work()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+    except BaseException as error:  # Ctrl-C as well: let the helpers leave their loop
+        errors.append(error)
+        for helper in helpers:
+            helper.cancel()
+        raise
+    return results
+
+
+def sum_parts(block: Callable[[int], np.ndarray], n_blocks: int) -> np.ndarray:
+    """Add the arrays ``block(0), block(1), ...`` in that order."""
+    parts = run(block, n_blocks)
+    total: np.ndarray = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+def _submit(work: Callable[[], None], n_helpers: int) -> list[Future[None]]:
+    global _pool
+    if n_helpers < 1:
+        return []
+    with _pool_lock:
+        if _pool is None or _pool._max_workers < n_helpers:
+            _pool = ThreadPoolExecutor(max(n_helpers, _n_cores()), "subsampled_newton")
+        pool = _pool
+    try:
+        return [pool.submit(work) for _ in range(n_helpers)]
+    except RuntimeError:  # the interpreter is shutting down: the caller works alone
+        return []
+
+
+class _OneBlasThread:
+    """Process-wide limit of the BLAS threads, shared by all that asked for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.limiter: Any = None
+        self.controller: ThreadpoolController | None = None
+
+    def enter(self) -> None:
+        with self.lock:
+            if self.users == 0:
+                # Looking for the libraries takes milliseconds: once per process.
+                self.controller = self.controller or ThreadpoolController()
+                self.limiter = self.controller.limit(limits=1, user_api="blas")
+                self.limiter.__enter__()
+            self.users += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.limiter.__exit__(None, None, None)
+
+
+_blas = _OneBlasThread()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep BLAS to one thread: our pool calls it on blocks, one block per core.
+
+    The setting of BLAS belongs to the process, so overlapping uses share it and the
+    last one to leave restores what the first one found.
+    """
+    blas = _blas
+    blas.enter()
+    try:
+        yield
+    finally:
+        blas.leave()
+
+
+def _after_fork() -> None:
+    """A child has none of the threads and must not inherit a lock that one held."""
+    global _pool, _pool_lock, _blas
+    _pool, _pool_lock = None, threading.Lock()
+    _blas = _OneBlasThread()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,502 @@
+"""Containers of sample rows. All access to the data goes through here.
+
+A container stands for a matrix with one row per sample and one column per *parameter*.
+Its columns are those of the stored array, optionally shifted, scaled and followed by a
+column of ones (`Columns`); the array itself is never copied or changed.
+
+Vectors of length ``n_params`` are NumPy arrays on the host. Vectors of length
+``n_rows`` live where the rows live and are touched through the methods only. Sums run in
+float64, also for float32 data, in an order that does not depend on the threads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from subsampled_newton import _parallel
+from subsampled_newton.kernels import fused, linear, pointwise
+from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR, Layout
+from subsampled_newton.losses import PointwiseLoss
+
+__all__ = ["CSRRows", "Columns", "DenseRows", "Rows", "Work", "as_rows"]
+
+Array = NDArray[np.float64]
+CHUNK = 2048
+"""Rows that are copied to a buffer at a time where BLAS needs them transformed."""
+
+
+class Work:
+    """Counts of work; shared by a problem and the samples taken from it.
+
+    ``rows_read`` counts rows of the data as they are read. ``props`` counts forward and
+    backward propagations as the papers do (Xu, Roosta, Mahoney 2020): it starts at 1,
+    a gradient on S costs ``2 |S|``, a Hessian-vector product ``2 |S|`` even where a
+    formed matrix makes it cheaper, a trial value ``|S|``; the value at the iterate is
+    free.
+    """
+
+    def __init__(self) -> None:
+        self.rows_read = 0
+        self.props = 1
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Leave the counts as they are, for work that is not the solver's."""
+        rows_read, props = self.rows_read, self.props
+        try:
+            yield
+        finally:
+            self.rows_read, self.props = rows_read, props
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of the parameters: ``(x_j - shift_j) scale_j``, then ones if asked for.
+
+    A linear change of variables. It lets a solver work on centred columns of equal
+    size, and gives the intercept a column, at no cost in memory: predictions are
+    ``X u + c`` with ``(u, c) = to_raw(w)``.
+
+    Parameters
+    ----------
+    scale, shift : ndarray of shape (n_raw,)
+        Of the columns of the stored array. ``shift`` other than 0 needs the intercept,
+        otherwise it would change the model.
+    intercept : bool
+        Whether a column of ones follows.
+    """
+
+    scale: Array
+    shift: Array
+    intercept: bool
+
+    def __post_init__(self) -> None:
+        if np.any(self.shift) and not self.intercept:
+            raise ValueError("shift must be 0 without an intercept")
+
+    @property
+    def n_params(self) -> int:
+        return len(self.scale) + self.intercept
+
+    def to_raw(self, w: Array) -> tuple[Array, float]:
+        """Coefficients of the stored columns and the constant of the prediction."""
+        u = self.scale * w[: len(self.scale)]
+        constant = w[-1] if self.intercept else 0.0
+        return u, float(constant - self.shift @ u)
+
+    def from_raw(self, coef: Array, constant: float = 0.0) -> Array:
+        """Inverse of `to_raw`."""
+        w = np.zeros(self.n_params)
+        w[: len(self.scale)] = coef / self.scale
+        if self.intercept:
+            w[-1] = constant + self.shift @ coef
+        return w
+
+    def gradient(self, raw: Array, total: float) -> Array:
+        """Gradient in the parameters from ``X'r`` and ``sum(r)``."""
+        g = np.empty(self.n_params)
+        g[: len(self.scale)] = self.scale * (raw - self.shift * total)
+        if self.intercept:
+            g[-1] = total
+        return g
+
+    def transform(self, A: Array, ones: Array) -> Array:
+        """``S [X, 1]`` in the parameters from ``S X`` (k, n_raw) and ``S 1`` (k,)."""
+        out = np.empty((len(A), self.n_params))
+        out[:, : len(self.scale)] = (A - ones[:, None] * self.shift) * self.scale
+        if self.intercept:
+            out[:, -1] = ones
+        return out
+
+
+class Rows(ABC):
+    """A matrix of samples, stored somewhere."""
+
+    layout: Layout
+    columns: Columns
+    work: Work
+    n_rows: int
+    _arrays: tuple[NDArray[Any], ...]
+    _n_elements: int
+
+    @property
+    def n_params(self) -> int:
+        """Columns of the matrix, those that `Columns` adds included."""
+        return self.columns.n_params
+
+    @abstractmethod
+    def take(self, rows: NDArray[np.intp]) -> Rows:
+        """Return a compact copy of some rows."""
+
+    @abstractmethod
+    def with_columns(self, columns: Columns) -> Rows:
+        """Return the same rows, not copied, with other columns."""
+
+    @abstractmethod
+    def column_moments(self, weights: Array) -> tuple[Array, Array]:
+        """Weighted mean and root mean square deviation of the stored columns."""
+
+    @abstractmethod
+    def _block(self, lo: int, hi: int) -> Any:
+        """Stored rows as something that ``@`` takes."""
+
+    @abstractmethod
+    def _dense_block(self, lo: int, hi: int) -> Array:
+        """Stored rows in float64, minus the shift."""
+
+    def matvec(self, w: Array) -> Array:
+        """Predictions ``X @ w``."""
+        u, constant = self.columns.to_raw(w)
+        kernel = linear.matvec(self.layout)
+        z = np.empty(self.n_rows)
+
+        def block(lo: int, hi: int) -> None:
+            kernel(self._arrays, lo, hi, u, constant, z)
+
+        self._run(block)
+        return z
+
+    def rmatvec(self, r: Array) -> Array:
+        """``X.T @ r``."""
+        kernel = linear.rmatvec(self.layout)
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros(self._n_raw + 1)
+            kernel(self._arrays, lo, hi, r, out)
+            return out
+
+        total = self._sum(block)
+        return self.columns.gradient(total[:-1], total[-1])
+
+    def hess_vec(self, h: Array, v: Array) -> Array:
+        """``X.T @ (h * (X @ v))`` in one read of the rows."""
+        u, constant = self.columns.to_raw(v)
+        kernel = linear.hess_vec(self.layout)
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros(self._n_raw + 1)
+            kernel(self._arrays, lo, hi, h, u, constant, out)
+            return out
+
+        total = self._sum(block)
+        return self.columns.gradient(total[:-1], total[-1])
+
+    def gram(self, h: Array) -> Array:
+        """``X.T @ diag(h) @ X``, for few columns: the result is dense."""
+        d = self._n_raw
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros((d + 1, d + 1))
+            for start in range(lo, hi, CHUNK):
+                stop = min(start + CHUNK, hi)
+                A = self._dense_block(start, stop)
+                hA = h[start:stop, None] * A
+                out[:d, :d] += A.T @ hA
+                out[d, :d] += hA.sum(axis=0)
+                out[d, d] += h[start:stop].sum()
+            return out
+
+        with _parallel.one_blas_thread():
+            total = self._sum(block, (d + 1) ** 2)
+        scale = np.append(self.columns.scale, 1.0)[: self.n_params]
+        total[:d, d] = total[d, :d]
+        return total[: self.n_params, : self.n_params] * scale * scale[:, None]
+
+    def evaluate(
+        self, loss: PointwiseLoss, y: Array, weights: Array, w: Array
+    ) -> tuple[Array, float, Array]:
+        """Predictions, mean loss and its gradient, with one read of the rows."""
+        u, constant = self.columns.to_raw(w)
+        kernel = fused.evaluate(self.layout, loss.value, loss.d1)
+        z = np.empty(self.n_rows)
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros(self._n_raw + 2)
+            kernel(self._arrays, lo, hi, y, weights, u, constant, z, out)
+            return out
+
+        total = self._sum(block) / self.n_rows
+        return z, float(total[-1]), self.columns.gradient(total[:-2], total[-2])
+
+    def pointwise(
+        self, f: Callable[[float, float], float], z: Array, y: Array, weights: Array
+    ) -> Array:
+        """``weights_i f(z_i, y_i)`` for all i."""
+        kernel = pointwise.weighted(f)
+        out = np.empty(len(z))
+        edges = _parallel.bounds(len(z), 16 * len(z))
+        _parallel.run(
+            lambda k: kernel(z, y, weights, edges[k], edges[k + 1], out), len(edges) - 1
+        )
+        return out
+
+    def mean_along(
+        self,
+        f: Callable[[float, float], float],
+        z: Array,
+        u: Array,
+        t: float,
+        y: Array,
+        weights: Array,
+    ) -> float:
+        """Mean of ``weights_i f(z_i + t u_i, y_i)``, without reading the rows."""
+        kernel = pointwise.mean_along(f)
+        edges = _parallel.bounds(len(z), 16 * len(z))
+
+        def block(k: int) -> Array:
+            out = np.zeros(1)
+            kernel(z, u, t, y, weights, edges[k], edges[k + 1], out)
+            return out
+
+        return float(_parallel.sum_parts(block, len(edges) - 1)[0]) / len(z)
+
+    @abstractmethod
+    def row_norms(self) -> Array:
+        """Squared norms of the rows."""
+
+    def projected_norms(self, transform: Array) -> Array:
+        """Squared norms of the rows of ``X @ transform``."""
+        raw = self.columns.scale[:, None] * transform[: self._n_raw]
+        constant = -(self.columns.shift @ raw)
+        if self.columns.intercept:
+            constant += transform[-1]
+        out = np.empty(self.n_rows)
+
+        def block(lo: int, hi: int) -> None:
+            for start in range(lo, hi, CHUNK):
+                stop = min(start + CHUNK, hi)
+                product = self._block(start, stop) @ raw + constant
+                out[start:stop] = np.einsum("ij,ij->i", product, product)
+
+        with _parallel.one_blas_thread():
+            self._run(block)
+        return out
+
+    def sketch(self, matrix: sp.csc_array) -> Array:
+        """``matrix @ X`` for a sparse matrix with few rows."""
+        raw = np.zeros((matrix.shape[0], self._n_raw))
+        for start in range(0, self.n_rows, CHUNK):
+            stop = min(start + CHUNK, self.n_rows)
+            product = matrix[:, start:stop] @ self._block(start, stop)
+            raw += product.toarray() if sp.issparse(product) else product
+        self.work.rows_read += self.n_rows
+        return self.columns.transform(raw, np.asarray(matrix.sum(axis=1)).ravel())
+
+    @property
+    def _n_raw(self) -> int:
+        return len(self.columns.scale)
+
+    def _edges(self, part_size: int) -> NDArray[np.int64]:
+        self.work.rows_read += self.n_rows
+        return _parallel.bounds(self.n_rows, self._n_elements, part_size)
+
+    def _run(self, block: Callable[[int, int], None]) -> None:
+        edges = self._edges(1)
+        _parallel.run(lambda k: block(edges[k], edges[k + 1]), len(edges) - 1)
+
+    def _sum(
+        self, block: Callable[[int, int], Array], part_size: int | None = None
+    ) -> Array:
+        edges = self._edges(part_size or self._n_raw)
+        return _parallel.sum_parts(
+            lambda k: block(edges[k], edges[k + 1]), len(edges) - 1
+        )
+
+
+class DenseRows(Rows):
+    """Rows of a two-dimensional array, float64 or float32, in any memory order.
+
+    The array is used in place: read-only, memory-mapped and strided arrays as they are.
+    C order is fastest, Fortran order close to it, other strides about 4 times slower.
+    """
+
+    def __init__(
+        self,
+        X: NDArray[Any],
+        columns: Columns | None = None,
+        work: Work | None = None,
+    ) -> None:
+        self._X = X
+        self.n_rows, d = X.shape
+        self.columns = columns or _plain_columns(d)
+        self.work = work or Work()
+        self._n_elements = X.size
+        column_major = X.flags.f_contiguous and not X.flags.c_contiguous
+        self.layout = COLUMN_MAJOR if column_major else ROW_MAJOR
+        # Numba has different types for read-only and writable arrays: one is enough.
+        view = (X.T if column_major else X).view()
+        view.flags.writeable = False
+        self._arrays = (view,)
+
+    def take(self, rows: NDArray[np.intp]) -> Rows:
+        self.work.rows_read += len(rows)
+        return DenseRows(np.take(self._X, rows, axis=0), self.columns, self.work)
+
+    def with_columns(self, columns: Columns) -> Rows:
+        return DenseRows(self._X, columns, self.work)
+
+    def column_moments(self, weights: Array) -> tuple[Array, Array]:
+        # Deviations from the first row, not from 0: otherwise an offset of 1e8 times
+        # the spread would leave no digit of the variance.
+        center = np.array(self._X[0], dtype=np.float64)
+        center[~np.isfinite(center)] = 0.0
+        kernel = linear.column_moments()
+        view = self._X.view()
+        view.flags.writeable = False
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros((2, self._n_raw))
+            kernel(view, lo, hi, weights, center, out)
+            return out
+
+        first, second = self._sum(block) / weights.sum()
+        return center + first, np.sqrt(np.maximum(second - first * first, 0.0))
+
+    def row_norms(self) -> Array:
+        out = np.empty(self.n_rows)
+
+        def block(lo: int, hi: int) -> None:
+            for start in range(lo, hi, CHUNK):
+                stop = min(start + CHUNK, hi)
+                A = self._dense_block(start, stop) * self.columns.scale
+                out[start:stop] = np.einsum("ij,ij->i", A, A)
+
+        self._run(block)
+        return out + self.columns.intercept
+
+    def _block(self, lo: int, hi: int) -> NDArray[Any]:
+        return self._X[lo:hi]
+
+    def _dense_block(self, lo: int, hi: int) -> Array:
+        block: Array = self._X[lo:hi].astype(np.float64, copy=False)
+        return block - self.columns.shift if np.any(self.columns.shift) else block
+
+
+class CSRRows(Rows):
+    """Rows of a compressed sparse row matrix with int32 or int64 indices."""
+
+    def __init__(
+        self,
+        X: sp.csr_array,
+        columns: Columns | None = None,
+        work: Work | None = None,
+    ) -> None:
+        self._X = X
+        self.n_rows, d = X.shape
+        self.columns = columns or _plain_columns(d)
+        self.work = work or Work()
+        self._n_elements = max(X.nnz, self.n_rows)
+        self.layout = CSR
+        self._arrays = tuple(a.view() for a in (X.data, X.indices, X.indptr))
+        for array in self._arrays:
+            array.flags.writeable = False
+
+    def take(self, rows: NDArray[np.intp]) -> Rows:
+        self.work.rows_read += len(rows)
+        return CSRRows(self._X[rows], self.columns, self.work)
+
+    def with_columns(self, columns: Columns) -> Rows:
+        return CSRRows(self._X, columns, self.work)
+
+    def column_moments(self, weights: Array) -> tuple[Array, Array]:
+        data = self._X.data.astype(np.float64)
+        row_weights = np.repeat(weights, np.diff(self._X.indptr)) / weights.sum()
+        self.work.rows_read += self.n_rows
+
+        def column_sums(values: Array) -> Array:
+            sums: Array = np.bincount(
+                self._X.indices, row_weights * values, minlength=self._n_raw
+            )
+            return sums
+
+        mean = column_sums(data)
+        return mean, np.sqrt(np.maximum(column_sums(data * data) - mean * mean, 0.0))
+
+    def row_norms(self) -> Array:
+        self.work.rows_read += self.n_rows
+        scale, shift = self.columns.scale, self.columns.shift
+        # ||D (x - m)||^2 = ||D x||^2 - 2 x'D^2 m + ||D m||^2 keeps the rows sparse.
+        X = self._X.astype(np.float64)
+        norms = X.multiply(X) @ scale**2 - 2.0 * (X @ (scale**2 * shift))
+        out: Array = norms + (scale * shift) @ (scale * shift) + self.columns.intercept
+        return out
+
+    def _block(self, lo: int, hi: int) -> sp.csr_array:
+        return self._X[lo:hi]
+
+    def _dense_block(self, lo: int, hi: int) -> Array:
+        block: Array = self._X[lo:hi].toarray().astype(np.float64, copy=False)
+        return block - self.columns.shift if np.any(self.columns.shift) else block
+
+
+def as_rows(X: Any) -> Rows:
+    """Return the container for ``X``.
+
+    Parameters
+    ----------
+    X : Rows, array-like or sparse matrix of shape (n_rows, n_features)
+        float64 and float32 arrays of any memory order and CSR matrices without
+        duplicate entries are used in place. Other number types are converted to
+        float64, other sparse formats to CSR, and duplicate entries are summed, in a
+        copy.
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    TypeError
+        If the entries are not real numbers.
+    ValueError
+        If ``X`` is not two-dimensional, is empty, or holds indices out of range.
+    """
+    if isinstance(X, Rows):
+        return X
+    if sp.issparse(X):
+        return CSRRows(_checked_csr(X))
+    array = np.asarray(X)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(
+            "X must be two-dimensional with at least one row and one column, "
+            f"got shape {array.shape}"
+        )
+    return DenseRows(_as_float(array))
+
+
+def _plain_columns(n_columns: int) -> Columns:
+    return Columns(np.ones(n_columns), np.zeros(n_columns), intercept=False)
+
+
+def _as_float(array: NDArray[Any]) -> NDArray[Any]:
+    """float32 and native float64 as they are, other real numbers as float64."""
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"X must hold real numbers, got dtype {array.dtype}")
+    if array.dtype in (np.float32, np.float64) and array.dtype.isnative:
+        return array
+    return array.astype(np.float64)
+
+
+def _checked_csr(X: Any) -> sp.csr_array:
+    csr = sp.csr_array(X)  # shares the arrays of a CSR matrix
+    if csr.ndim != 2 or 0 in csr.shape:
+        raise ValueError(
+            "X must be two-dimensional with at least one row and one column, "
+            f"got shape {csr.shape}"
+        )
+    csr.check_format(full_check=True)  # an index out of range would crash a kernel
+    data = _as_float(csr.data)
+    if data is not csr.data:
+        csr = sp.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)
+    if not csr.has_canonical_format:
+        csr = csr.copy()
+        csr.sum_duplicates()
+    return csr

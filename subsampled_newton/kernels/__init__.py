@@ -1,0 +1,1 @@
+"""Compiled loops over blocks of rows. They check nothing: `data.py` does."""

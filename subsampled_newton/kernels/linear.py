@@ -1,0 +1,95 @@
+"""Products with a block of rows: ``X w``, ``X'r`` and ``X' diag(h) X v``.
+
+``offset`` is added to every prediction and the last entry of ``out`` receives the sum
+of the weights of the rows. Together they carry the intercept and the shift of centred
+columns, so that neither needs a column of its own (`data.Columns`).
+"""
+
+import functools
+
+import numpy as np
+
+from subsampled_newton._jit import compiled, inlinable
+from subsampled_newton.kernels.rows import Layout
+
+__all__ = ["BLOCK", "column_moments", "hess_vec", "matvec", "rmatvec", "total"]
+
+BLOCK = 128
+"""Rows that stay in the second-level cache between the two uses of a fused loop. 64 to
+512 are within 5 % of each other at 54 columns."""
+
+
+@inlinable(fastmath={"reassoc"})
+def total(values):
+    """Sum a short vector."""
+    result = 0.0
+    for i in range(values.size):
+        result += values[i]
+    return result
+
+
+@functools.cache
+def matvec(layout: Layout):
+    """Kernel that fills ``out[lo:hi]`` with predictions."""
+    dot = layout.dot
+
+    @compiled()
+    def matvec_kernel(x, lo, hi, w, offset, out):
+        dot(x, lo, hi, w, offset, out[lo:hi])
+
+    return matvec_kernel
+
+
+@functools.cache
+def rmatvec(layout: Layout):
+    """Kernel that adds ``sum_i r_i x_i`` and ``sum_i r_i`` to ``out``."""
+    axpy = layout.axpy
+
+    @compiled()
+    def rmatvec_kernel(x, lo, hi, r, out):
+        n_columns = out.size - 1
+        for start in range(lo, hi, BLOCK):
+            stop = min(start + BLOCK, hi)
+            axpy(x, start, stop, r[start:stop], out[:n_columns])
+            out[n_columns] += total(r[start:stop])
+
+    return rmatvec_kernel
+
+
+@functools.cache
+def hess_vec(layout: Layout):
+    """Kernel that adds ``sum_i h_i (x_i'v + offset) (x_i, 1)`` to ``out``."""
+    dot, axpy = layout.dot, layout.axpy
+
+    @compiled()
+    def hess_vec_kernel(x, lo, hi, h, v, offset, out):
+        n_columns = out.size - 1
+        r = np.empty(BLOCK)
+        for start in range(lo, hi, BLOCK):
+            stop = min(start + BLOCK, hi)
+            weights = h[start:stop]
+            block = r[: stop - start]
+            dot(x, start, stop, v, offset, block)
+            for i in range(block.size):
+                block[i] *= weights[i]
+            axpy(x, start, stop, block, out[:n_columns])
+            out[n_columns] += total(block)
+
+    return hess_vec_kernel
+
+
+@functools.cache
+def column_moments():
+    """Kernel that adds ``sum_i s_i (x_ij - c_j)`` and its squares to ``out`` (2, d)."""
+
+    @compiled()
+    def column_moments_kernel(X, lo, hi, s, center, out):
+        block, weights = X[lo:hi], s[lo:hi]
+        first, second = out[0], out[1]
+        for i in range(block.shape[0]):
+            for j in range(block.shape[1]):
+                deviation = block[i, j] - center[j]
+                first[j] += weights[i] * deviation
+                second[j] += weights[i] * deviation * deviation
+
+    return column_moments_kernel

@@ -1,0 +1,331 @@
+"""Models of one linear predictor: the loss of ``x_i'w`` at every row, plus a ridge."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsampled_newton.data import Rows, Work, as_rows
+from subsampled_newton.losses import TARGETS, PointwiseLoss
+from subsampled_newton.problem import FiniteSum, Point, Trial, as_vector
+from subsampled_newton.sampling import Sample
+from subsampled_newton.sketching import approximate_leverage
+
+__all__ = ["LinearModel"]
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+FORMED_MAX_PARAMS = 3000
+"""A Hessian is never formed above this: 72 MB, and a Cholesky factorisation of 1 s."""
+FORMED_SPEED = 16
+"""A matrix is formed when more than d / 16 products are expected: BLAS forms it about
+that many times faster, per operation, than fused products run."""
+
+
+class LinearModel(FiniteSum):
+    """``F(w) = (1/n) sum_i s_i loss(x_i'w, y_i) + (1/2) sum_j l2_j w_j**2``.
+
+    Parameters
+    ----------
+    loss : PointwiseLoss
+        See `subsampled_newton.losses`.
+    X : array-like, sparse matrix or Rows of shape (n_samples, n_params)
+        Used in place; see `as_rows`.
+    y : array-like of shape (n_samples,)
+        Targets that the loss allows.
+    l2 : float or array-like of shape (n_params,), default 0
+        Ridge weights, >= 0. An intercept is a column with weight 0.
+    sample_weight : array-like of shape (n_samples,), optional
+        Weights >= 0, scaled to mean one: weight 0 removes a row, weight k repeats it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has a wrong type, shape or value.
+    """
+
+    def __init__(
+        self,
+        loss: PointwiseLoss,
+        X: Any,
+        y: ArrayLike,
+        *,
+        l2: ArrayLike = 0.0,
+        sample_weight: ArrayLike | None = None,
+    ) -> None:
+        if not isinstance(loss, PointwiseLoss):
+            raise TypeError(f"loss must be a PointwiseLoss, got {loss!r}")
+        rows = as_rows(X)
+        super().__init__(rows.n_rows, rows.n_params, l2)
+        self.loss = loss
+        self.rows = rows
+        self.work = rows.work
+        self.y = _targets(y, rows.n_rows, loss)
+        self.weights = _mean_one(sample_weight, rows.n_rows)
+        self.convex = loss.convex
+
+    def at(self, w: ArrayLike) -> LinearPoint:
+        return LinearPoint(self, as_vector(w, self.n_params))
+
+    def restrict(self, rows: Indices) -> LinearModel:
+        part = object.__new__(LinearModel)
+        FiniteSum.__init__(part, len(rows), self.n_params, self.l2)
+        part.loss, part.convex, part.work = self.loss, self.convex, self.work
+        part.rows = self.rows.take(rows)
+        part.y, part.weights = self.y[rows], self.weights[rows]
+        return part
+
+    def value(self, w: Array, rows: Indices | None = None) -> float:
+        part = self if rows is None else self.restrict(rows)
+        z = part.rows.matvec(w)
+        return part.rows.mean_along(part.loss.value, z, z, 0.0, part.y, part.weights)
+
+    def gradient(self, w: Array, rows: Indices | None = None) -> Array:
+        part = self if rows is None else self.restrict(rows)
+        return part.rows.evaluate(part.loss, part.y, part.weights, w)[2]
+
+    def hess_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
+        part = self if rows is None else self.restrict(rows)
+        z = part.rows.matvec(w)
+        h = part.rows.pointwise(part.loss.d2, z, part.y, part.weights)
+        return part.rows.hess_vec(h, v) / part.n_samples
+
+    def warm_up(self) -> None:
+        with self.work.uncounted():
+            point = self.restrict(np.arange(min(2, self.n_samples))).at(
+                np.zeros(self.n_params)
+            )
+            line = point.along(np.zeros(self.n_params))
+            line(1.0)
+            line(0.5)
+            line.curvature()
+            point.hessian(Sample(None, 0.5, 2)).matvec(point.w)
+
+    def row_scores(self, kind: str, point: Point, rng: np.random.Generator) -> Array:
+        """Importance of the rows at a point.
+
+        Parameters
+        ----------
+        kind : {"row-norms", "leverage"}
+            ``|d2_i| ||x_i||**2``, or approximate ridge leverage scores of the rows of
+            ``sqrt(|d2_i|) x_i``.
+        point : LinearPoint
+            Where the curvature is taken.
+        rng : numpy.random.Generator
+            For the sketch.
+        """
+        h = np.abs(self.at(point.w).curvature)
+        if kind == "row-norms":
+            return h * self.rows.row_norms()
+
+        def sketch(S: Any) -> Array:
+            weighted = S.copy()
+            weighted.data *= np.sqrt(h / self.n_samples)
+            return self.rows.sketch(weighted)
+
+        def projected(W: Array) -> Array:
+            return h / self.n_samples * self.rows.projected_norms(W)
+
+        return approximate_leverage(sketch, projected, self.n_samples, self.l2, rng)
+
+    def sample_condition(self) -> float:
+        """Largest eigenvalue of a Hessian of one sample over the strong convexity.
+
+        The condition number of the sampling lemma, not that of F. inf where the loss
+        has no curvature bound or F is not strongly convex.
+        """
+        mu = self.strong_convexity
+        if mu == 0.0 or math.isinf(self.loss.curvature_bound):
+            return math.inf
+        largest = float(np.max(self.weights * self.rows.row_norms()))
+        return (self.loss.curvature_bound * largest + float(self.l2.max())) / mu
+
+
+class LinearPoint:
+    """A point of a linear model. Every number is a function of ``w`` alone."""
+
+    def __init__(self, problem: LinearModel, w: Array) -> None:
+        self.problem = problem
+        self.w = w
+        self._gradient_counted = False
+
+    @property
+    def point(self) -> LinearPoint:
+        """Itself: a point is a trial of which everything is known."""
+        return self
+
+    @cached_property
+    def _evaluated(self) -> tuple[Array, float, Array]:
+        p = self.problem
+        z, value, gradient = p.rows.evaluate(p.loss, p.y, p.weights, self.w)
+        ridge = 0.5 * float(p.l2 @ self.w**2)
+        return z, value + ridge, gradient + p.l2 * self.w
+
+    @property
+    def z(self) -> Array:
+        """Predictions ``X w``."""
+        return self._evaluated[0]
+
+    @property
+    def value(self) -> float:
+        """F(w)."""
+        return self._evaluated[1]
+
+    @property
+    def gradient(self) -> Array:
+        """Gradient of F at w."""
+        if not self._gradient_counted:
+            self._gradient_counted = True
+            self.problem.work.props += 2 * self.problem.n_samples
+        return self._evaluated[2]
+
+    @cached_property
+    def curvature(self) -> Array:
+        """``s_i d2_i`` for all rows."""
+        p = self.problem
+        return p.rows.pointwise(p.loss.d2, self.z, p.y, p.weights)
+
+    def hessian(self, sample: Sample) -> LinearHessian:
+        """Hessian of F at w, the mean estimated from a sample."""
+        p = self.problem
+        if sample.rows is None:
+            h = self.curvature * sample.weights
+            return LinearHessian(p.rows, h, p.l2, p.work)
+        keep = sample.rows
+        rows = p.rows.take(keep)
+        h = rows.pointwise(p.loss.d2, self.z[keep], p.y[keep], p.weights[keep])
+        return LinearHessian(rows, h * sample.weights, p.l2, p.work)
+
+    def along(self, direction: Array) -> LinearLine:
+        """F along a direction."""
+        return LinearLine(self, direction)
+
+
+class LinearHessian:
+    """``X' diag(h) X + diag(l2)`` on the rows of a sample."""
+
+    def __init__(self, rows: Rows, h: Array, l2: Array, work: Work) -> None:
+        self.rows, self.h, self.l2, self.work = rows, h, l2, work
+        self._formed: Array | None = None
+
+    def prepare(self, n_products: int) -> None:
+        """Form the matrix if that is cheaper than the expected products."""
+        d = len(self.l2)
+        if d <= FORMED_MAX_PARAMS and FORMED_SPEED * n_products > d:
+            self._form()
+
+    def matvec(self, v: Array) -> Array:
+        """Product with a vector."""
+        self.work.props += 2 * self.rows.n_rows
+        if self._formed is not None:
+            product: Array = self._formed @ v
+            return product
+        return self.rows.hess_vec(self.h, v) + self.l2 * v
+
+    def dense(self) -> Array:
+        """The matrix. Counted as its d products."""
+        self.work.props += 2 * self.rows.n_rows * len(self.l2)
+        return self._form()
+
+    def _form(self) -> Array:
+        if self._formed is None:
+            self._formed = self.rows.gram(self.h)
+            self._formed[np.diag_indices(len(self.l2))] += self.l2
+        return self._formed
+
+
+class LinearLine:
+    """F along a direction.
+
+    The first trial is evaluated with its gradient, in one read of the rows: a solver
+    expects it to be accepted, and then the step has cost one pass. When it is refused,
+    the difference of the predictions gives ``X @ direction`` for nothing, and further
+    trials cost O(n).
+    """
+
+    def __init__(self, start: LinearPoint, direction: Array) -> None:
+        self.start, self.direction = start, direction
+        self._u: Array | None = None
+
+    def __call__(self, t: float) -> Trial:
+        p = self.start.problem
+        p.work.props += p.n_samples
+        w = self.start.w + t * self.direction
+        if self._u is None:
+            trial = p.at(w)
+            self._u = (trial.z - self.start.z) / t
+            return trial
+        value = p.rows.mean_along(
+            p.loss.value, self.start.z, self._u, t, p.y, p.weights
+        )
+        return _ValueTrial(p, w, value + 0.5 * float(p.l2 @ w**2))
+
+    def curvature(self) -> float:
+        """Second derivative of F along the direction, from the first trial: O(n)."""
+        p, u = self.start.problem, self._u
+        if u is None:
+            u = p.rows.matvec(self.direction)
+        data = float(self.start.curvature @ (u * u)) / p.n_samples
+        return data + float(p.l2 @ self.direction**2)
+
+
+class _ValueTrial:
+    """A trial of which only the value is known."""
+
+    def __init__(self, problem: LinearModel, w: Array, value: float) -> None:
+        self.problem, self.w, self.value = problem, w, value
+
+    @cached_property
+    def point(self) -> LinearPoint:
+        """The point, evaluated afresh: rounding of the line does not accumulate."""
+        return self.problem.at(self.w)
+
+
+def _targets(y: ArrayLike, n: int, loss: PointwiseLoss) -> Array:
+    array = np.asarray(y)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"y must hold real numbers, got dtype {array.dtype}")
+    if array.shape != (n,):
+        raise ValueError(f"y must have shape ({n},), got {array.shape}")
+    targets = np.ascontiguousarray(array, dtype=np.float64)
+    allowed = {
+        "real": np.isfinite,
+        "sign": lambda t: np.abs(t) == 1.0,
+        "unit": lambda t: (t >= 0.0) & (t <= 1.0),
+        "interval": lambda t: np.abs(t) <= 1.0,
+        "nonnegative": lambda t: (t >= 0.0) & (t < np.inf),
+    }[loss.targets](targets)
+    if not np.all(allowed):
+        i = int(np.argmin(allowed))
+        raise ValueError(
+            f"y must hold {TARGETS[loss.targets]} for the {loss.name} loss, "
+            f"got {targets[i]} at index {i}"
+        )
+    return targets
+
+
+def _mean_one(sample_weight: ArrayLike | None, n: int) -> Array:
+    if sample_weight is None:
+        return np.ones(n)
+    array = np.asarray(sample_weight)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"sample_weight must hold numbers, got dtype {array.dtype}")
+    if array.shape != (n,):
+        raise ValueError(f"sample_weight must have shape ({n},), got {array.shape}")
+    weights = array.astype(np.float64)
+    bad = ~((weights >= 0.0) & (weights < np.inf))
+    if np.any(bad):
+        i = int(np.argmax(bad))
+        raise ValueError(
+            f"sample_weight must be finite and >= 0, got {weights[i]} at index {i}"
+        )
+    largest = weights.max()
+    if largest == 0.0:
+        raise ValueError("sample_weight must not be all zero")
+    weights /= largest  # the sum of huge weights would overflow
+    weights *= n / weights.sum()
+    return weights

@@ -1,0 +1,398 @@
+"""Formulas of the losses: value and derivatives of one sample.
+
+A loss is three plain functions of the linear predictor ``z`` and the target ``y``:
+``value``, ``d1`` and ``d2``, its derivatives in ``z``. Nothing else in the package
+knows a formula. Kernels inline the functions; when several are used in one loop the
+compiler evaluates what they share, such as the exponential, once.
+
+The forms never overflow and never subtract from 1 what is close to 1: in the tail of a
+sigmoid that loses all digits and makes the curvature exactly 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from subsampled_newton._elementary import exp, log1p
+from subsampled_newton._jit import inlinable
+
+__all__ = [
+    "LOGISTIC",
+    "POISSON",
+    "SIGMOID_SQUARED",
+    "SQUARED",
+    "TANH_SQUARED",
+    "PointwiseLoss",
+    "huber",
+    "link_squared",
+    "pseudo_huber",
+    "tukey",
+]
+
+Scalar = Callable[[float, float], float]
+TARGETS = {
+    "real": "finite numbers",
+    "sign": "-1 or +1",
+    "unit": "numbers in [0, 1]",
+    "interval": "numbers in [-1, 1]",
+    "nonnegative": "numbers >= 0",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PointwiseLoss:
+    """A loss of one linear predictor: three plain functions and what is known of them.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    value, d1, d2 : callable, (float, float) -> float
+        Loss and its derivatives in the first argument, at ``(z, y)``. Plain Python that
+        Numba can compile; they may call functions marked with ``inlinable``.
+    d2_range : tuple of float, default (-inf, inf)
+        Bounds of ``d2``. A lower bound >= 0 declares the loss convex.
+    gauss_newton : callable, optional
+        A weight >= 0 that stands in for ``d2`` where it may be negative (the IRLS
+        weight of a robust loss, twice the squared slope of the link in nonlinear least
+        squares). Default ``d2`` itself, which needs a convex loss.
+    targets : {"real", "sign", "unit", "interval", "nonnegative"}, default "real"
+        What ``y`` may be; checked when a problem is made.
+
+    Examples
+    --------
+    >>> def value(z, y): return (z - y) ** 4
+    >>> def d1(z, y): return 4 * (z - y) ** 3
+    >>> def d2(z, y): return 12 * (z - y) ** 2
+    >>> quartic = PointwiseLoss("quartic", value, d1, d2, d2_range=(0.0, math.inf))
+    >>> quartic.convex
+    True
+    """
+
+    name: str
+    value: Scalar
+    d1: Scalar
+    d2: Scalar
+    d2_range: tuple[float, float] = (-math.inf, math.inf)
+    gauss_newton: Scalar | None = None
+    targets: str = "real"
+
+    def __post_init__(self) -> None:
+        for field in ("value", "d1", "d2", "gauss_newton"):
+            function = getattr(self, field)
+            if function is None and field == "gauss_newton":
+                continue
+            if not callable(function):
+                raise TypeError(
+                    f"{field} must be a function of (z, y), got {function!r}"
+                )
+            object.__setattr__(self, field, inlinable()(function))
+        low, high = self.d2_range
+        if not low <= high:
+            raise ValueError(f"d2_range must be (low, high), got {self.d2_range!r}")
+        if self.targets not in TARGETS:
+            raise ValueError(
+                f"targets must be one of {sorted(TARGETS)}, got {self.targets!r}"
+            )
+        if self.gauss_newton is None and self.convex:
+            object.__setattr__(self, "gauss_newton", self.d2)
+
+    @property
+    def convex(self) -> bool:
+        """Whether ``d2`` is nowhere negative."""
+        return self.d2_range[0] >= 0.0
+
+    @property
+    def curvature_bound(self) -> float:
+        """Smallest known bound of ``|d2|``; inf if there is none."""
+        return max(abs(self.d2_range[0]), abs(self.d2_range[1]))
+
+
+# Logistic, y = -1 or +1, margin m = y z: log(1 + exp(-m)).
+
+
+def _logistic_value(z, y):
+    m = y * z
+    return log1p(exp(-abs(m))) + (0.0 if m > 0.0 else -m)
+
+
+def _logistic_d1(z, y):
+    m = y * z
+    e = exp(-abs(m))
+    q = 1.0 / (1.0 + e)
+    return -y * (e * q if m > 0.0 else q)
+
+
+def _logistic_d2(z, y):
+    e = exp(-abs(y * z))
+    q = 1.0 / (1.0 + e)
+    return e * q * q
+
+
+LOGISTIC = PointwiseLoss(
+    "logistic", _logistic_value, _logistic_d1, _logistic_d2, (0.0, 0.25), targets="sign"
+)
+"""log(1 + exp(-y z)), y = -1 or +1."""
+
+
+# Squared: (z - y)**2 / 2.
+
+
+def _squared_value(z, y):
+    return 0.5 * (z - y) * (z - y)
+
+
+def _squared_d1(z, y):
+    return z - y
+
+
+def _squared_d2(z, y):
+    return 1.0
+
+
+SQUARED = PointwiseLoss("squared", _squared_value, _squared_d1, _squared_d2, (1.0, 1.0))
+"""(z - y)**2 / 2."""
+
+
+# Nonlinear least squares: (h(z) - y)**2 without a factor 1/2, as in the experiments of
+# Xu, Roosta and Mahoney. s and c = 1 - s come from one exponential, and s - y is taken
+# as (1 - y) - c above one half, so that saturated samples keep their gradient.
+
+
+@inlinable()
+def _sigmoid_parts(z, y):
+    """Return h, 1 - h and h - y for the logistic sigmoid h."""
+    e = exp(-abs(z))
+    q = 1.0 / (1.0 + e)
+    s = q if z > 0.0 else e * q
+    c = e * q if z > 0.0 else q
+    return s, c, ((1.0 - y) - c if y > 0.5 else s - y)
+
+
+def _sigmoid_value(z, y):
+    _, _, r = _sigmoid_parts(z, y)
+    return r * r
+
+
+def _sigmoid_d1(z, y):
+    s, c, r = _sigmoid_parts(z, y)
+    return 2.0 * r * s * c
+
+
+def _sigmoid_d2(z, y):
+    s, c, r = _sigmoid_parts(z, y)
+    return 2.0 * s * c * (s * c + r * (c - s))
+
+
+def _sigmoid_gauss_newton(z, y):
+    s, c, _ = _sigmoid_parts(z, y)
+    return 2.0 * (s * c) * (s * c)
+
+
+SIGMOID_SQUARED = PointwiseLoss(
+    "sigmoid squared",
+    _sigmoid_value,
+    _sigmoid_d1,
+    _sigmoid_d2,
+    (-0.12037, 0.15412),
+    _sigmoid_gauss_newton,
+    targets="unit",
+)
+"""(sigmoid(z) - y)**2, y in [0, 1]; not convex."""
+
+
+@inlinable()
+def _tanh_parts(z, y):
+    """Return h, the slope 1 - h**2 and h - y for h = tanh."""
+    e = exp(-abs(2.0 * z))
+    q = 1.0 / (1.0 + e)
+    s = q if z > 0.0 else e * q
+    c = e * q if z > 0.0 else q
+    r = (1.0 - y) - 2.0 * c if y > 0.0 else 2.0 * s - (1.0 + y)
+    return s - c, 4.0 * s * c, r
+
+
+def _tanh_value(z, y):
+    _, _, r = _tanh_parts(z, y)
+    return r * r
+
+
+def _tanh_d1(z, y):
+    _, slope, r = _tanh_parts(z, y)
+    return 2.0 * r * slope
+
+
+def _tanh_d2(z, y):
+    h, slope, r = _tanh_parts(z, y)
+    return 2.0 * slope * (slope - 2.0 * h * r)
+
+
+def _tanh_gauss_newton(z, y):
+    _, slope, _ = _tanh_parts(z, y)
+    return 2.0 * slope * slope
+
+
+TANH_SQUARED = PointwiseLoss(
+    "tanh squared",
+    _tanh_value,
+    _tanh_d1,
+    _tanh_d2,
+    (-1.9234, 2.4650),
+    _tanh_gauss_newton,
+    targets="interval",
+)
+"""(tanh(z) - y)**2, y in [-1, 1]; not convex."""
+
+
+def link_squared(
+    name: str,
+    h: Callable[[float], float],
+    h1: Callable[[float], float],
+    h2: Callable[[float], float],
+    d2_range: tuple[float, float] = (-math.inf, math.inf),
+) -> PointwiseLoss:
+    """Return the nonlinear least-squares loss ``(h(z) - y)**2`` of a user's link.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    h, h1, h2 : callable, float -> float
+        The link and its first two derivatives.
+    d2_range : tuple of float, default (-inf, inf)
+        Bounds of the second derivative of the loss, if known.
+    """
+    h, h1, h2 = (inlinable()(f) for f in (h, h1, h2))
+
+    def value(z, y):
+        return (h(z) - y) * (h(z) - y)
+
+    def d1(z, y):
+        return 2.0 * (h(z) - y) * h1(z)
+
+    def d2(z, y):
+        return 2.0 * (h1(z) * h1(z) + (h(z) - y) * h2(z))
+
+    def gauss_newton(z, y):
+        return 2.0 * h1(z) * h1(z)
+
+    return PointwiseLoss(name, value, d1, d2, d2_range, gauss_newton)
+
+
+# Robust losses of the residual r = z - y. Their Gauss-Newton weight is the IRLS weight
+# d1 / r, which majorises the loss.
+
+
+@functools.cache
+def huber(delta: float = 1.345) -> PointwiseLoss:
+    """Return the Huber loss: r**2 / 2, linear beyond ``delta``.
+
+    The default gives 95 % efficiency on Gaussian residuals of scale one.
+    """
+    delta = _positive("delta", delta)
+
+    def value(z, y):
+        a = abs(z - y)
+        return 0.5 * a * a if a <= delta else delta * (a - 0.5 * delta)
+
+    def d1(z, y):
+        return min(max(z - y, -delta), delta)
+
+    def d2(z, y):
+        return 1.0 if abs(z - y) <= delta else 0.0
+
+    def weight(z, y):
+        a = abs(z - y)
+        return 1.0 if a <= delta else delta / a
+
+    return PointwiseLoss(f"huber({delta:g})", value, d1, d2, (0.0, 1.0), weight)
+
+
+@functools.cache
+def pseudo_huber(delta: float = 1.345) -> PointwiseLoss:
+    """Return delta**2 (sqrt(1 + (r / delta)**2) - 1), a smooth Huber loss."""
+    delta = _positive("delta", delta)
+
+    def value(z, y):
+        u = (z - y) / delta
+        # sqrt(1 + u^2) - 1 without the cancellation at small u
+        return delta * delta * (u / (math.sqrt(1.0 + u * u) + 1.0)) * u
+
+    def d1(z, y):
+        u = (z - y) / delta
+        return (z - y) / math.sqrt(1.0 + u * u)
+
+    def d2(z, y):
+        u = (z - y) / delta
+        return 1.0 / ((1.0 + u * u) * math.sqrt(1.0 + u * u))
+
+    def weight(z, y):
+        u = (z - y) / delta
+        return 1.0 / math.sqrt(1.0 + u * u)
+
+    return PointwiseLoss(f"pseudo-huber({delta:g})", value, d1, d2, (0.0, 1.0), weight)
+
+
+@functools.cache
+def tukey(c: float = 4.685) -> PointwiseLoss:
+    """Return Tukey's biweight, constant beyond ``c``; not convex.
+
+    The default gives 95 % efficiency on Gaussian residuals of scale one.
+    """
+    c = _positive("c", c)
+
+    def value(z, y):
+        u = min(abs(z - y) / c, 1.0)
+        v = u * u
+        # (1 - (1 - v)^3) / 6 expanded: no cancellation at small v
+        return c * c * v * (3.0 - v * (3.0 - v)) / 6.0
+
+    def d1(z, y):
+        u = min(abs(z - y) / c, 1.0)
+        return (z - y) * (1.0 - u * u) * (1.0 - u * u)
+
+    def d2(z, y):
+        u = min(abs(z - y) / c, 1.0)
+        return (1.0 - u * u) * (1.0 - 5.0 * u * u)
+
+    def weight(z, y):
+        u = min(abs(z - y) / c, 1.0)
+        return (1.0 - u * u) * (1.0 - u * u)
+
+    return PointwiseLoss(f"tukey({c:g})", value, d1, d2, (-0.8, 1.0), weight)
+
+
+# Poisson with the log link: exp(z) - y z, y >= 0. No bound of the curvature. The
+# exponential overflows to inf above 709, which a line search takes as a rejected trial.
+
+
+def _poisson_value(z, y):
+    return exp(z) - y * z
+
+
+def _poisson_d1(z, y):
+    return exp(z) - y
+
+
+def _poisson_d2(z, y):
+    return exp(z)
+
+
+POISSON = PointwiseLoss(
+    "poisson",
+    _poisson_value,
+    _poisson_d1,
+    _poisson_d2,
+    (0.0, math.inf),
+    targets="nonnegative",
+)
+"""exp(z) - y z, y >= 0."""
+
+
+def _positive(name: str, value: float) -> float:
+    if not (isinstance(value, int | float) and 0.0 < value < math.inf):
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+    return float(value)

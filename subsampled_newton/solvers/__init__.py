@@ -1,0 +1,1 @@
+"""Algorithms, one file each, and the loop that runs them."""

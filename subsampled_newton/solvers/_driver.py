@@ -1,0 +1,290 @@
+"""The loop: clock, stop tests, trace, callback. The only one in the package."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from subsampled_newton import _parallel
+from subsampled_newton.problem import FiniteSum, Point
+from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
+
+__all__ = ["Solver", "State", "minimize"]
+
+logger = logging.getLogger("subsampled_newton")
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a solver is. Frozen, so that a callback cannot break a run.
+
+    Solvers keep their own numbers in a subclass.
+    """
+
+    point: Point
+    iteration: int = 0
+    step_size: float = math.nan
+    inner_iterations: int = 0
+    hessian_rows: int = 0
+    gradient_estimate: float | None = None
+    """Norm of a sampled gradient; None when the solver uses the full one."""
+    outcome: Status | None = None
+    """Set by a step that cannot go on."""
+
+
+class Solver(Protocol):
+    """A frozen record of parameters with two functions."""
+
+    def init(
+        self, problem: FiniteSum, point: Point, rng: np.random.Generator
+    ) -> State: ...
+    def step(
+        self, problem: FiniteSum, state: Any, rng: np.random.Generator
+    ) -> State: ...
+
+
+def minimize(
+    problem: FiniteSum,
+    solver: Solver,
+    w0: ArrayLike | None = None,
+    *,
+    tol: float = 1e-8,
+    max_iter: int = 200,
+    max_passes: float = math.inf,
+    max_time: float = math.inf,
+    callback: Callable[[State], bool | None] | None = None,
+    full_trace: bool = False,
+    progress: bool = False,
+    seed: int | np.random.Generator | None = None,
+    n_jobs: int | None = None,
+    resume: Result | Checkpoint | None = None,
+) -> Result:
+    """Minimize a finite sum.
+
+    Parameters
+    ----------
+    problem : FiniteSum
+        The objective.
+    solver : Solver
+        An algorithm with its parameters, for example ``SubsampledNewton()``.
+    w0 : array-like of shape (n_params,), optional
+        Start. Default 0.
+    tol : float, default 1e-8
+        Stop when the Euclidean norm of the full gradient is at most this. Solvers that
+        sample their gradient are stopped only when a full gradient confirms it.
+    max_iter : int, default 200
+        Largest number of steps. Second-order methods need 5 to 30.
+    max_passes, max_time : float, default inf
+        Largest number of reads of the data, and of seconds.
+    callback : callable, State -> bool or None, optional
+        Called at the start and after every step; True stops the run.
+    full_trace : bool, default False
+        Evaluate value and gradient for the trace where the solver does not. These
+        evaluations are neither counted nor timed.
+    progress : bool, default False
+        Show a progress bar (needs tqdm).
+    seed : int or numpy.random.Generator, optional
+        Source of all randomness. Results are the same for a seed, whatever the number
+        of threads.
+    n_jobs : int, optional
+        Threads. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all cores.
+    resume : Result or Checkpoint, optional
+        Go on where another run of the same problem and solver ended. The result is that
+        of the uninterrupted run, bit for bit.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not allowed. Numerical trouble is a status, not an exception.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from subsampled_newton import LOGISTIC, LinearModel, SubsampledNewton, minimize
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((500, 3))
+    >>> y = np.where(X[:, 0] + rng.standard_normal(500) > 0, 1.0, -1.0)
+    >>> result = minimize(LinearModel(LOGISTIC, X, y, l2=1e-3), SubsampledNewton(), seed=0)
+    >>> result.status.name
+    'CONVERGED'
+    """
+    _check_limits(tol, max_iter, max_passes, max_time)
+    if isinstance(resume, Result):
+        resume = resume.checkpoint
+    if resume is not None and w0 is not None:
+        raise ValueError("w0 must be None when resume is given")
+    rng = np.random.default_rng(seed)
+    if resume is not None:
+        rng.bit_generator.state = resume.rng_state
+        start = problem.at(resume.w)
+    else:
+        start = problem.at(np.zeros(problem.n_params) if w0 is None else w0)
+    if not np.all(np.isfinite(start.w)):
+        raise ValueError("w0 must be finite")
+
+    work = problem.work
+    with (
+        _parallel.use_threads(n_jobs),
+        _parallel.one_blas_thread(),
+        _bar(progress) as bar,
+    ):
+        problem.warm_up()
+        seconds = 0.0
+        clock = time.perf_counter()
+        records: list[tuple[Any, ...]] = []
+        if resume is None:
+            rows_before, props_before = work.rows_read, work.props - 1
+            state = solver.init(problem, start, rng)
+        else:
+            with work.uncounted():  # the interrupted run has paid for this evaluation
+                start.gradient  # noqa: B018
+            rows_before = work.rows_read - resume.rows_read
+            props_before = work.props - resume.props
+            state = replace(resume.state, point=start, outcome=None)
+            seconds = resume.seconds
+            records = resume.records[:-1]
+
+        while True:
+            value, norm = _known(state, tol)
+            status = state.outcome or _test(value, norm, tol)
+            seconds += time.perf_counter() - clock
+            passes = (work.rows_read - rows_before) / problem.n_samples
+            props = work.props - props_before
+            status = status or _limit(
+                state, passes, seconds, max_iter, max_passes, max_time
+            )
+            if full_trace or status is not None:
+                with work.uncounted():
+                    value = state.point.value
+                    norm = float(np.linalg.norm(state.point.gradient))
+            records.append(
+                (
+                    state.iteration,
+                    seconds,
+                    passes,
+                    props,
+                    value,
+                    norm,
+                    state.step_size,
+                    state.inner_iterations,
+                    state.hessian_rows,
+                )
+            )
+            logger.debug(
+                "iteration %d: value %.12g, |g| %.3g", state.iteration, value, norm
+            )
+            bar(state.iteration, value, norm)
+            if callback is not None and callback(state) and status is None:
+                status = Status.CALLBACK_STOP
+            if status is not None:
+                break
+            rng_state = rng.bit_generator.state
+            clock = time.perf_counter()
+            state = solver.step(problem, state, rng)
+
+    with work.uncounted():
+        gradient = state.point.gradient
+        value = state.point.value
+    checkpoint = Checkpoint(
+        state.point.w.copy(),
+        replace(state, point=None),  # type: ignore[arg-type]  # restored by resume
+        dict(rng.bit_generator.state),
+        records,
+        seconds,
+        work.rows_read - rows_before,
+        props,
+    )
+    return Result(
+        w=state.point.w.copy(),
+        value=value,
+        gradient_norm=float(np.linalg.norm(gradient)),
+        suboptimality_bound=problem.suboptimality_bound(gradient),
+        status=status,
+        n_iter=state.iteration,
+        passes=passes,
+        props=props,
+        seconds=seconds,
+        trace=Trace.from_records(records),
+        checkpoint=checkpoint,
+    )
+
+
+def _known(state: State, tol: float) -> tuple[float, float]:
+    """Value and gradient norm at the point, nan unless the solver knows or needs them.
+
+    A sampled gradient below ``tol`` is confirmed by the full one, which counts.
+    """
+    if state.gradient_estimate is not None and state.gradient_estimate > tol:
+        return math.nan, math.nan
+    return state.point.value, float(np.linalg.norm(state.point.gradient))
+
+
+def _test(value: float, norm: float, tol: float) -> Status | None:
+    if math.isnan(norm) and math.isnan(value):
+        return None  # not evaluated
+    if not (math.isfinite(value) and math.isfinite(norm)):
+        return Status.NON_FINITE
+    return Status.CONVERGED if norm <= tol else None
+
+
+def _limit(
+    state: State,
+    passes: float,
+    seconds: float,
+    max_iter: int,
+    max_passes: float,
+    max_time: float,
+) -> Status | None:
+    if state.iteration >= max_iter:
+        return Status.MAX_ITER
+    if passes >= max_passes:
+        return Status.MAX_PASSES
+    return Status.MAX_TIME if seconds >= max_time else None
+
+
+def _check_limits(
+    tol: float, max_iter: int, max_passes: float, max_time: float
+) -> None:
+    for name, limit in (
+        ("tol", tol),
+        ("max_passes", max_passes),
+        ("max_time", max_time),
+    ):
+        if not isinstance(limit, int | float | np.number) or not limit >= 0:
+            raise ValueError(f"{name} must be a number >= 0, got {limit!r}")
+    if (
+        isinstance(max_iter, bool)
+        or not isinstance(max_iter, int | np.integer)
+        or max_iter < 0
+    ):
+        raise ValueError(f"max_iter must be an integer >= 0, got {max_iter!r}")
+
+
+@contextmanager
+def _bar(progress: bool) -> Iterator[Callable[[int, float, float], None]]:
+    if not progress:
+        yield lambda iteration, value, norm: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ImportError("progress=True needs tqdm: pip install tqdm") from None
+    with tqdm(unit="it", desc="minimize") as bar:
+
+        def update(iteration: int, value: float, norm: float) -> None:
+            bar.set_postfix_str(f"F = {value:.10g}, |g| = {norm:.2e}", refresh=False)
+            bar.update(iteration - bar.n)
+
+        yield update

@@ -1,0 +1,145 @@
+"""What a run returns: status, result, trace, checkpoint."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Checkpoint", "Result", "Status", "Trace"]
+
+
+class Status(enum.Enum):
+    """Why a run ended. The value is the sentence for people, with what to do."""
+
+    CONVERGED = "The norm of the full gradient is at most tol."
+    PRECISION = (
+        "No step changes the objective beyond rounding: the solution is as exact as "
+        "float64 allows, although the gradient norm is above tol. Ask for a larger tol."
+    )
+    MAX_ITER = "The limit of iterations was reached first. Raise max_iter or tol."
+    MAX_TIME = "The limit of seconds was reached first. Raise max_time or tol."
+    MAX_PASSES = "The limit of passes was reached first. Raise max_passes or tol."
+    LINE_SEARCH_FAILED = (
+        "No step along the direction decreases the objective enough. Check the "
+        "derivatives with check_derivatives, or use a larger Hessian sample."
+    )
+    NOT_DESCENT = (
+        "The computed direction does not point downhill: the Hessian is not positive "
+        "definite. Add a ridge (l2), or use a solver for non-convex problems."
+    )
+    NON_FINITE = (
+        "The objective or its gradient is not a finite number. Check the data for "
+        "overflow, scale the columns, or start nearer to 0."
+    )
+    SEPARABLE = (
+        "The classes are linearly separable and nothing limits the coefficients: no "
+        "finite minimizer exists. Add a penalty (smaller C, larger alpha)."
+    )
+    CALLBACK_STOP = "The callback asked to stop."
+
+    @property
+    def converged(self) -> bool:
+        """Whether the result is a minimizer to the accuracy that was possible."""
+        return self in (Status.CONVERGED, Status.PRECISION)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One entry per iteration, the starting point included.
+
+    ``value`` and ``gradient_norm`` are nan where a solver did not compute them and no
+    full trace was asked for. ``props`` counts propagations as the papers do, ``passes``
+    rows read over n. ``seconds`` leave out compilation, callback and trace.
+    """
+
+    iteration: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    passes: NDArray[np.float64]
+    props: NDArray[np.int64]
+    value: NDArray[np.float64]
+    gradient_norm: NDArray[np.float64]
+    step_size: NDArray[np.float64]
+    inner_iterations: NDArray[np.int64]
+    hessian_rows: NDArray[np.int64]
+
+    @classmethod
+    def from_records(cls, records: list[tuple[Any, ...]]) -> Trace:
+        """Turn a list of rows into columns."""
+        columns = zip(*records, strict=True)
+        return cls(*(np.array(c) for c in columns))
+
+    def as_dict(self) -> dict[str, NDArray[Any]]:
+        """Columns by name, for a data frame."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that is needed to go on; can be pickled. See ``minimize(resume=...)``."""
+
+    w: NDArray[np.float64]
+    state: Any
+    """The solver's state without its point: a function of ``w`` alone."""
+    rng_state: dict[str, Any]
+    records: list[tuple[Any, ...]]
+    seconds: float
+    rows_read: int
+    props: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outcome of `minimize`.
+
+    Attributes
+    ----------
+    w : ndarray of shape (n_params,)
+        Last iterate.
+    value : float
+        F(w).
+    gradient_norm : float
+        Euclidean norm of the full gradient at ``w``, in float64.
+    suboptimality_bound : float
+        Guaranteed bound of ``F(w) - min F``: ``sum_j g_j**2 / (2 l2_j)``, inf where F is
+        not known to be strongly convex.
+    status : Status
+        Why the run ended; ``status.value`` says it in words.
+    n_iter : int
+        Steps taken.
+    passes : float
+        Rows read over the number of samples.
+    props : int
+        Propagations as the papers count them.
+    seconds : float
+        Without compilation, callback and trace.
+    trace : Trace
+        One entry per iteration.
+    checkpoint : Checkpoint
+        To go on from here.
+    """
+
+    w: NDArray[np.float64]
+    value: float
+    gradient_norm: float
+    suboptimality_bound: float
+    status: Status
+    n_iter: int
+    passes: float
+    props: int
+    seconds: float
+    trace: Trace
+    checkpoint: Checkpoint
+
+    @property
+    def converged(self) -> bool:
+        """Whether the run ended at a minimizer."""
+        return self.status.converged
+
+    @property
+    def message(self) -> str:
+        """The status in words."""
+        return self.status.value

@@ -1,0 +1,266 @@
+"""Sub-sampled Newton methods with a globally convergent line search.
+
+Roosta-Khorasani and Mahoney, Sub-sampled Newton methods I: globally convergent
+algorithms (Algorithms 1 to 5) and II: local convergence rates; Xu, Yang,
+Roosta-Khorasani, Re, Mahoney, NIPS 2016, for non-uniform sampling.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsampled_newton.linesearch import armijo
+from subsampled_newton.problem import FiniteSum, Hessian, Point
+from subsampled_newton.sampling import Sample, bernoulli, full, uniform
+from subsampled_newton.solvers._driver import State
+from subsampled_newton.solvers._result import Status
+from subsampled_newton.solvers._sizes import SizeRule, as_size_rule
+from subsampled_newton.subproblems import Step, conjugate_gradient, newton_step
+
+__all__ = ["NewtonState", "SubsampledNewton"]
+
+ROUNDING = 64 * np.finfo(np.float64).eps
+"""A predicted decrease below this fraction of the value cannot be seen in it."""
+
+
+@dataclass(frozen=True)
+class NewtonState(State):
+    """State of `SubsampledNewton`."""
+
+    sample_size: int = 0
+    """Rows of the next Hessian sample."""
+    curvature_ratio: float = math.nan
+    """``p'H_S p / p'Hp`` along the last direction: 1 for a perfect sample."""
+    decrement: float = math.nan
+    """Predicted decrease ``-g'p`` of the last step."""
+    first_norm: float = math.nan
+    """Gradient norm at the start, for the adaptive theta_1."""
+    scores: NDArray[np.float64] | None = None
+    scores_age: int = 0
+    gradient_rows: int = 0
+
+
+@dataclass(frozen=True)
+class SubsampledNewton:
+    """Newton's method with a sampled Hessian, exact or inexact solves, and Armijo.
+
+    In each iteration: full (or sampled) gradient g, sample S, Hessian ``H_S`` with the
+    full ridge, direction p with ``H_S p ~ -g``, the largest step ``1, b, b**2, ...`` that
+    satisfies Armijo's condition. One read of the data when the unit step is accepted,
+    which theory promises from some iteration on. With ``hessian_sample=1.0`` this is
+    Newton's method.
+
+    Parameters
+    ----------
+    hessian_sample : float, int or SizeRule, default 0.05
+        Fraction of the rows (float in (0, 1]), number of rows (int), or a rule:
+        `Lemma`, `Growing`, `Spectral`. 5 % is the fraction of the empirical studies.
+    sampling : {"uniform", "row-norms", "leverage"}, default "uniform"
+        ``"row-norms"``: in proportion to ``d2_i ||x_i||**2``; ``"leverage"``: to
+        approximate ridge leverage scores, which keeps the rate sqrt(d/s) on rows of very
+        different influence.
+    linear_solver : {"cholesky", "cg"}, default "cholesky"
+        ``"cholesky"`` forms the sampled Hessian and solves exactly; ``"cg"`` solves
+        to the relative residual ``theta1`` and forms nothing when d is large.
+    theta1 : float in (0, 1), optional
+        ``||H p + g|| <= theta1 ||g||``. Default ``min(0.1, sqrt(||g|| / ||g_0||))``, so
+        that convergence is not slowed near the solution.
+    theta2 : float in (0, 1), default 0.1
+        ``g'p <= -(1 - theta2) p'Hp``; conjugate gradients from zero satisfy it with 0, so
+        a violation means a wrong product, and the direction is refused.
+    max_inner : int, default 250
+        Largest number of conjugate gradient iterations.
+    gradient_sample : float in (0, 1), optional
+        Fraction of the rows of the first gradient sample; later ones grow by
+        ``1 / gradient_rate**2`` up to all rows. Default: full gradients.
+    gradient_rate : float in (0, 1), default 0.7
+        Linear rate that the growth of the gradient sample sustains.
+    score_refresh : int, default 10
+        Iterations for which leverage scores are used again.
+    c1, shrink : float, default 1e-4 and 0.5
+        Parameters beta and b of the line search.
+    max_backtracks : int, default 30
+        Of the line search.
+
+    References
+    ----------
+    .. [1] F. Roosta-Khorasani, M. W. Mahoney, Sub-sampled Newton methods I: globally
+       convergent algorithms, arXiv:1601.04737, Algorithms 1, 4 and 5.
+    .. [2] F. Roosta-Khorasani, M. W. Mahoney, Sub-sampled Newton methods II: local
+       convergence rates, arXiv:1601.04738.
+    .. [3] P. Xu, J. Yang, F. Roosta-Khorasani, C. Re, M. W. Mahoney, Sub-sampled Newton
+       methods with non-uniform sampling, NIPS 2016.
+    .. [4] R. H. Byrd, G. M. Chin, W. Neveitt, J. Nocedal, On the use of stochastic
+       Hessian information in optimization methods for machine learning, SIAM J. Optim.
+       2011: one sample for gradient and values, the Hessian sample inside it.
+    """
+
+    hessian_sample: float | int | SizeRule = 0.05
+    sampling: Literal["uniform", "row-norms", "leverage"] = "uniform"
+    linear_solver: Literal["cholesky", "cg"] = "cholesky"
+    theta1: float | None = None
+    theta2: float = 0.1
+    max_inner: int = 250
+    gradient_sample: float | None = None
+    gradient_rate: float = 0.7
+    score_refresh: int = 10
+    c1: float = 1e-4
+    shrink: float = 0.5
+    max_backtracks: int = 30
+
+    def __post_init__(self) -> None:
+        as_size_rule(self.hessian_sample)
+        for name, allowed in (
+            ("sampling", ("uniform", "row-norms", "leverage")),
+            ("linear_solver", ("cholesky", "cg")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}"
+                )
+        for name in (
+            "theta1",
+            "theta2",
+            "gradient_sample",
+            "gradient_rate",
+            "c1",
+            "shrink",
+        ):
+            value = getattr(self, name)
+            if value is None and name in ("theta1", "gradient_sample"):
+                continue
+            if not (isinstance(value, float) and 0.0 < value < 1.0):
+                raise ValueError(f"{name} must be a number in (0, 1), got {value!r}")
+        for name in ("max_inner", "score_refresh", "max_backtracks"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+
+    def init(
+        self, problem: FiniteSum, point: Point, rng: np.random.Generator
+    ) -> NewtonState:
+        """State before the first step."""
+        rows, estimate = 0, None
+        if self.gradient_sample is not None:
+            rows = max(1, math.ceil(self.gradient_sample * problem.n_samples))
+            estimate = math.inf
+        size = as_size_rule(self.hessian_sample).first(problem)
+        return NewtonState(
+            point, sample_size=size, gradient_rows=rows, gradient_estimate=estimate
+        )
+
+    def step(
+        self, problem: FiniteSum, state: NewtonState, rng: np.random.Generator
+    ) -> NewtonState:
+        """One iteration of Algorithm 5 of [1] (Algorithm 1 for a Cholesky solve)."""
+        sampled = 0 < state.gradient_rows < problem.n_samples
+        part, point = problem, state.point
+        if sampled:
+            rows = uniform(problem.n_samples, state.gradient_rows, rng).rows
+            assert rows is not None
+            part = problem.restrict(rows)
+            point = part.at(point.w)
+        gradient = point.gradient
+        norm = float(np.linalg.norm(gradient))
+
+        sample, scores, age = self._draw(part, point, state, rng)
+        hessian = point.hessian(sample)
+        first_norm = norm if math.isnan(state.first_norm) else state.first_norm
+        step = self._solve(hessian, gradient, state, norm / first_norm)
+        slope = float(gradient @ step.vector)
+
+        outcome, ratio, step_size, next_point = None, math.nan, 0.0, state.point
+        if not (slope < 0.0 and self._angle_condition(slope, step)):
+            outcome = Status.NOT_DESCENT
+        else:
+            line = point.along(step.vector)
+            search = armijo(
+                line,
+                point.value,
+                slope,
+                gradient_norm=norm,
+                c1=self.c1,
+                shrink=self.shrink,
+                max_backtracks=self.max_backtracks,
+            )
+            step_size = search.step_size
+            if sample.n_rows < part.n_samples:
+                ratio = _curvature(slope, step) / line.curvature()
+            if search.trial is not None:
+                accepted = search.trial.point
+                next_point = problem.at(accepted.w) if sampled else accepted
+            elif step.model_decrease <= ROUNDING * abs(point.value):
+                outcome = Status.PRECISION
+            else:
+                outcome = Status.LINE_SEARCH_FAILED
+
+        rule = as_size_rule(self.hessian_sample)
+        size = rule.next(problem, state, ratio, step_size, -slope)
+        if outcome is not None and (size > state.sample_size or sampled):
+            outcome = None  # a larger sample may still find a way down
+        growth = self.gradient_rate**-2
+        return NewtonState(
+            next_point,
+            iteration=state.iteration + 1,
+            step_size=step_size,
+            inner_iterations=step.inner_iterations,
+            hessian_rows=sample.n_rows,
+            gradient_estimate=norm if sampled else None,
+            outcome=outcome,
+            sample_size=size,
+            curvature_ratio=ratio,
+            decrement=-slope,
+            first_norm=first_norm,
+            scores=scores,
+            scores_age=age,
+            gradient_rows=min(
+                problem.n_samples, math.ceil(growth * state.gradient_rows)
+            ),
+        )
+
+    def _draw(
+        self,
+        part: FiniteSum,
+        point: Point,
+        state: NewtonState,
+        rng: np.random.Generator,
+    ) -> tuple[Sample, NDArray[np.float64] | None, int]:
+        """Sample of the Hessian, with the scores it was drawn by and their age."""
+        n, size = part.n_samples, state.sample_size
+        if size >= n:
+            return full(n), None, 0
+        if self.sampling == "uniform":
+            return uniform(n, size, rng), None, 0
+        scores, age = state.scores, state.scores_age + 1
+        stale = self.sampling == "row-norms" or age >= self.score_refresh
+        if scores is None or len(scores) != n or stale:
+            scores, age = part.row_scores(self.sampling, point, rng), 0
+        return bernoulli(scores, size, rng), scores, age
+
+    def _solve(
+        self,
+        hessian: Hessian,
+        gradient: NDArray[np.float64],
+        state: NewtonState,
+        progress: float,
+    ) -> Step:
+        if self.linear_solver == "cholesky":
+            return newton_step(hessian.dense(), gradient)
+        theta1 = self.theta1 or max(1e-12, min(0.1, math.sqrt(progress)))
+        limit = min(self.max_inner, 2 * len(gradient))
+        hessian.prepare(max(10, state.inner_iterations))
+        return conjugate_gradient(hessian.matvec, gradient, rtol=theta1, max_iter=limit)
+
+    def _angle_condition(self, slope: float, step: Step) -> bool:
+        """Second inner condition of Algorithm 5: ``g'p <= -(1 - theta2) p'Hp``."""
+        return slope <= -(1.0 - self.theta2) * _curvature(slope, step)
+
+
+def _curvature(slope: float, step: Step) -> float:
+    """``p'Hp`` from the decrease ``-g'p - p'Hp / 2`` of the model."""
+    return -2.0 * (step.model_decrease + slope)

@@ -1,0 +1,122 @@
+"""Minimizers of the quadratic model ``g's + s'Hs / 2``: functions of arrays and products.
+
+They import nothing from the package. Each returns a `Step` with the decrease of the
+model, so that no caller computes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+__all__ = ["Step", "conjugate_gradient", "newton_step"]
+
+Array = NDArray[np.float64]
+
+
+class Step(NamedTuple):
+    """An approximate minimizer of a model."""
+
+    vector: Array
+    model_decrease: float
+    inner_iterations: int
+    status: Literal["converged", "max_iter", "negative_curvature", "singular"]
+
+
+def newton_step(H: Array, gradient: Array) -> Step:
+    """Minimize the model exactly by a Cholesky factorisation.
+
+    A singular ``H`` (dependent columns without a ridge) has no inverse; then the step is
+    ``-H^+ gradient``, from the eigenvalues above rounding, and the status says so. That
+    is the same step wherever both exist.
+
+    Parameters
+    ----------
+    H : ndarray of shape (d, d)
+        Symmetric, positive semi-definite up to rounding. Only its lower half is read.
+    gradient : ndarray of shape (d,)
+
+    References
+    ----------
+    .. [1] Roosta-Khorasani, Mahoney, Sub-sampled Newton methods I, Algorithm 1.
+    """
+    # Unit diagonal: the factorisation then fails for dependent columns only, not for
+    # columns of different size.
+    diagonal = np.diag(H).copy()
+    scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+    scaled = H * scale * scale[:, None]
+    target = -scale * gradient
+    try:
+        factor = scipy.linalg.cho_factor(scaled, lower=True, check_finite=False)
+        pivots = np.diag(factor[0])
+        if pivots.min() ** 2 <= len(H) * np.finfo(float).eps:
+            raise np.linalg.LinAlgError
+        solution = scipy.linalg.cho_solve(factor, target, check_finite=False)
+        status: Literal["converged", "singular"] = "converged"
+    except np.linalg.LinAlgError:
+        values, vectors = scipy.linalg.eigh(scaled, lower=True, check_finite=False)
+        kept = values > len(H) * np.finfo(float).eps * max(values[-1], 0.0)
+        solution = vectors[:, kept] @ ((vectors[:, kept].T @ target) / values[kept])
+        status = "singular"
+    vector = scale * solution
+    return Step(vector, -0.5 * float(gradient @ vector), 0, status)
+
+
+def conjugate_gradient(
+    matvec: Callable[[Array], Array],
+    gradient: Array,
+    *,
+    rtol: float,
+    max_iter: int,
+) -> Step:
+    """Minimize the model by conjugate gradients from zero.
+
+    Stops when ``||H s + gradient|| <= rtol ||gradient||``, after ``max_iter`` products,
+    or at a direction without positive curvature; in the last case the step so far is
+    returned, or the gradient direction when there is none yet.
+
+    Every iterate satisfies ``gradient's = -s'Hs`` in exact arithmetic, hence the angle
+    condition of sub-sampled Newton methods for every theta_2 > 0.
+
+    Parameters
+    ----------
+    matvec : callable, (d,) -> (d,)
+        Product with the symmetric matrix H.
+    gradient : ndarray of shape (d,)
+        Not modified.
+    rtol : float
+        Relative residual theta_1.
+    max_iter : int
+        Largest number of products.
+
+    References
+    ----------
+    .. [1] Nocedal and Wright, Numerical Optimization, 2nd ed., Algorithm 7.1.
+    """
+    s = np.zeros_like(gradient)
+    residual = -gradient
+    bound = rtol * float(np.linalg.norm(gradient))
+    direction = residual
+    rho = float(residual @ residual)
+    decrease = 0.0
+    for k in range(max_iter):
+        if rho <= bound * bound:
+            return Step(s, decrease, k, "converged")
+        product = matvec(direction)
+        curvature = float(direction @ product)
+        if not curvature > 0.0:
+            if k == 0:
+                s = direction
+            return Step(s, decrease, k + 1, "negative_curvature")
+        step_size = rho / curvature
+        s = s + step_size * direction
+        residual = residual - step_size * product
+        decrease += 0.5 * step_size * rho
+        rho, previous = float(residual @ residual), rho
+        direction = residual + (rho / previous) * direction
+    converged = rho <= bound * bound
+    return Step(s, decrease, max_iter, "converged" if converged else "max_iter")

@@ -1,0 +1,85 @@
+"""Imports go down only: the floors of the architecture."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "subsampled_newton"
+
+# Lower number, lower floor. A module may import from lower floors only; the order
+# inside a floor is part of the table.
+FLOORS = {
+    "_jit": 0.0,
+    "_parallel": 0.0,
+    "_elementary": 0.1,
+    "losses": 0.2,
+    "sampling": 0.3,
+    "sketching": 0.3,
+    "linesearch": 0.3,
+    "subproblems": 0.3,
+    "kernels.rows": 1.0,
+    "kernels.linear": 1.1,
+    "kernels.pointwise": 1.2,
+    "kernels.fused": 1.2,
+    "data": 2.0,
+    "problem": 3.0,
+    "linear_model": 3.1,
+    "solvers._result": 4.0,
+    "solvers._driver": 4.1,
+    "solvers._sizes": 4.1,
+    "solvers.newton": 4.2,
+    "estimators": 5.0,
+    "": 6.0,
+}
+FREE = ("kernels", "solvers")  # package docstrings only
+ALLOWED = {  # third-party package -> modules that may import it
+    "numba": ("_jit",),
+    "sklearn": ("estimators",),
+    "threadpoolctl": ("_parallel",),
+    "tqdm": ("solvers._driver",),
+}
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts).removesuffix("__init__").rstrip(".")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in {path}"
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                known = inner.removeprefix("subsampled_newton.") in FLOORS
+                yield inner if known else node.module
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_go_down(path):
+    name = module_name(path)
+    if name in FREE:
+        assert not list(imports(path))
+        return
+    for target in imports(path):
+        top, _, rest = target.partition(".")
+        if top == "subsampled_newton":
+            assert FLOORS[rest] < FLOORS[name], f"{name} imports {rest}"
+        elif top in ALLOWED:
+            assert name in ALLOWED[top], f"{name} imports {top}"
+
+
+def test_numba_decorators_are_applied_in_one_module():
+    for path in FILES:
+        if module_name(path) != "_jit":
+            text = path.read_text()
+            assert "@njit" not in text
+            assert "numba.njit" not in text
+            assert "prange(" not in text
