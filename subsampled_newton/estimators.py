@@ -458,11 +458,11 @@ def _equilibrated(X: Any, weights: Array, fit_intercept: bool) -> Rows:
     center = fit_intercept and not sp.issparse(X)
     size = deviation if center else np.hypot(mean, deviation)
     constant = size <= 8 * np.finfo(np.float64).eps * np.abs(mean)
-    # Powers of two: scaling is exact. Clipped, so that squares of scales stay finite.
+    # Powers of two: scaling is exact. Tiny columns: l2 * scale**2 must stay finite.
     exponent = np.round(np.log2(np.where(constant, 1.0, size)))
     return rows.with_columns(
         Columns(
-            scale=np.exp2(np.clip(-exponent, -400, 400)),
+            scale=np.exp2(np.minimum(-exponent, 480.0)),
             shift=mean if center else np.zeros_like(mean),
             intercept=fit_intercept,
         )

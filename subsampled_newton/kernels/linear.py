@@ -79,17 +79,36 @@ def hess_vec(layout: Layout):
 
 
 @functools.cache
-def column_moments():
-    """Kernel that adds ``sum_i s_i (x_ij - c_j)`` and its squares to ``out`` (2, d)."""
+def column_moments(column_major: bool):
+    """Kernel that adds ``sum_i s_i (x_ij - c_j)`` and its squares to ``out`` (2, d).
 
-    @compiled()
-    def column_moments_kernel(X, lo, hi, s, center, out):
-        block, weights = X[lo:hi], s[lo:hi]
-        first, second = out[0], out[1]
-        for i in range(block.shape[0]):
-            for j in range(block.shape[1]):
-                deviation = block[i, j] - center[j]
-                first[j] += weights[i] * deviation
-                second[j] += weights[i] * deviation * deviation
+    As in `kernels.rows`, a column-major matrix comes as its transpose.
+    """
+    if column_major:
+
+        @compiled(fastmath={"reassoc", "contract"})
+        def column_moments_kernel(columns, lo, hi, s, center, out):
+            weights = s[lo:hi]
+            for j in range(columns.shape[0]):
+                column = columns[j, lo:hi]
+                first, second = 0.0, 0.0
+                for i in range(column.size):
+                    deviation = column[i] - center[j]
+                    first += weights[i] * deviation
+                    second += weights[i] * deviation * deviation
+                out[0, j] += first
+                out[1, j] += second
+
+    else:
+
+        @compiled()
+        def column_moments_kernel(X, lo, hi, s, center, out):
+            block, weights = X[lo:hi], s[lo:hi]
+            first, second = out[0], out[1]
+            for i in range(block.shape[0]):
+                for j in range(block.shape[1]):
+                    deviation = block[i, j] - center[j]
+                    first[j] += weights[i] * deviation
+                    second[j] += weights[i] * deviation * deviation
 
     return column_moments_kernel

@@ -138,6 +138,7 @@ def minimize(
     with (
         _parallel.use_threads(n_jobs),
         _parallel.one_blas_thread(),
+        np.errstate(over="ignore", invalid="ignore"),  # trials far out: a refusal
         _bar(progress) as bar,
     ):
         problem.warm_up()
@@ -148,11 +149,11 @@ def minimize(
             rows_before, props_before = work.rows_read, work.props - 1
             state = solver.init(problem, start, rng)
         else:
-            with work.uncounted():  # the interrupted run has paid for this evaluation
-                start.gradient  # noqa: B018
             rows_before = work.rows_read - resume.rows_read
             props_before = work.props - resume.props
             state = replace(resume.state, point=start, outcome=None)
+            with work.uncounted():  # the interrupted run has paid for this evaluation
+                _known(state, tol)
             seconds = resume.seconds
             records = resume.records[:-1]
 
@@ -160,15 +161,17 @@ def minimize(
             value, norm = _known(state, tol)
             status = state.outcome or _test(value, norm, tol)
             seconds += time.perf_counter() - clock
-            passes = (work.rows_read - rows_before) / problem.n_samples
+            rows_read = work.rows_read - rows_before
+            passes = rows_read / problem.n_samples
             props = work.props - props_before
             status = status or _limit(
                 state, passes, seconds, max_iter, max_passes, max_time
             )
-            if full_trace or status is not None:
+            if math.isnan(norm) and (full_trace or status is not None):
+                # Another point, so that the solver does not find this one evaluated.
+                shown = problem.at(state.point.w)
                 with work.uncounted():
-                    value = state.point.value
-                    norm = float(np.linalg.norm(state.point.gradient))
+                    value, norm = shown.value, float(np.linalg.norm(shown.gradient))
             records.append(
                 (
                     state.iteration,
@@ -190,27 +193,28 @@ def minimize(
                 status = Status.CALLBACK_STOP
             if status is not None:
                 break
-            rng_state = rng.bit_generator.state
             clock = time.perf_counter()
             state = solver.step(problem, state, rng)
 
-    with work.uncounted():
-        gradient = state.point.gradient
-        value = state.point.value
+        with work.uncounted():
+            gradient = state.point.gradient
+            value, norm = state.point.value, float(np.linalg.norm(gradient))
+            bound = problem.suboptimality_bound(gradient)
+
     checkpoint = Checkpoint(
         state.point.w.copy(),
         replace(state, point=None),  # type: ignore[arg-type]  # restored by resume
         dict(rng.bit_generator.state),
         records,
         seconds,
-        work.rows_read - rows_before,
+        rows_read,
         props,
     )
     return Result(
         w=state.point.w.copy(),
         value=value,
-        gradient_norm=float(np.linalg.norm(gradient)),
-        suboptimality_bound=problem.suboptimality_bound(gradient),
+        gradient_norm=norm,
+        suboptimality_bound=bound,
         status=status,
         n_iter=state.iteration,
         passes=passes,

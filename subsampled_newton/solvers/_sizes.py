@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -18,6 +18,9 @@ __all__ = ["Fixed", "Growing", "Lemma", "SizeRule", "Spectral", "as_size_rule"]
 
 class SizeRule(Protocol):
     """Number of rows of the first and of the following samples."""
+
+    uses_curvature: bool
+    """Whether ``next`` looks at the ratio of curvatures, which costs O(n)."""
 
     def first(self, problem: FiniteSum) -> int: ...
     def next(
@@ -35,6 +38,7 @@ class Fixed:
     """The same number of rows in every iteration, or the same fraction."""
 
     size: float | int
+    uses_curvature: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_size("hessian_sample", self.size)
@@ -149,6 +153,7 @@ class Spectral(Fixed):
     size: float | int = 0.05
     eps: float = 0.5
     factor: float = 2.0
+    uses_curvature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

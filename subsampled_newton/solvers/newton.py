@@ -26,6 +26,8 @@ __all__ = ["NewtonState", "SubsampledNewton"]
 
 ROUNDING = 64 * np.finfo(np.float64).eps
 """A predicted decrease below this fraction of the value cannot be seen in it."""
+MAX_FAILURES = 5
+"""Steps in a row that may fail on new samples before the run ends."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class NewtonState(State):
 
     sample_size: int = 0
     """Rows of the next Hessian sample."""
-    curvature_ratio: float = math.nan
-    """``p'H_S p / p'Hp`` along the last direction: 1 for a perfect sample."""
+    curvature_ratio: float = 1.0
+    """``p'H_S p / p'Hp`` along the last direction, if the size rule asks for it."""
     decrement: float = math.nan
     """Predicted decrease ``-g'p`` of the last step."""
     first_norm: float = math.nan
@@ -43,6 +45,8 @@ class NewtonState(State):
     scores: NDArray[np.float64] | None = None
     scores_age: int = 0
     gradient_rows: int = 0
+    failures: int = 0
+    """Steps without progress in a row."""
 
 
 @dataclass(frozen=True)
@@ -145,14 +149,11 @@ class SubsampledNewton:
         self, problem: FiniteSum, point: Point, rng: np.random.Generator
     ) -> NewtonState:
         """State before the first step."""
-        rows, estimate = 0, None
+        rows = 0
         if self.gradient_sample is not None:
             rows = max(1, math.ceil(self.gradient_sample * problem.n_samples))
-            estimate = math.inf
         size = as_size_rule(self.hessian_sample).first(problem)
-        return NewtonState(
-            point, sample_size=size, gradient_rows=rows, gradient_estimate=estimate
-        )
+        return NewtonState(point, sample_size=size, gradient_rows=rows)
 
     def step(
         self, problem: FiniteSum, state: NewtonState, rng: np.random.Generator
@@ -171,10 +172,11 @@ class SubsampledNewton:
         sample, scores, age = self._draw(part, point, state, rng)
         hessian = point.hessian(sample)
         first_norm = norm if math.isnan(state.first_norm) else state.first_norm
-        step = self._solve(hessian, gradient, state, norm / first_norm)
+        step = self._solve(hessian, gradient, state, norm / (first_norm or 1.0))
         slope = float(gradient @ step.vector)
 
-        outcome, ratio, step_size, next_point = None, math.nan, 0.0, state.point
+        rule = as_size_rule(self.hessian_sample)
+        outcome, ratio, step_size, next_point = None, 1.0, 0.0, state.point
         if not (slope < 0.0 and self._angle_condition(slope, step)):
             outcome = Status.NOT_DESCENT
         else:
@@ -189,7 +191,7 @@ class SubsampledNewton:
                 max_backtracks=self.max_backtracks,
             )
             step_size = search.step_size
-            if sample.n_rows < part.n_samples:
+            if rule.uses_curvature and sample.n_rows < part.n_samples:
                 ratio = _curvature(slope, step) / line.curvature()
             if search.trial is not None:
                 accepted = search.trial.point
@@ -199,10 +201,11 @@ class SubsampledNewton:
             else:
                 outcome = Status.LINE_SEARCH_FAILED
 
-        rule = as_size_rule(self.hessian_sample)
         size = rule.next(problem, state, ratio, step_size, -slope)
-        if outcome is not None and (size > state.sample_size or sampled):
-            outcome = None  # a larger sample may still find a way down
+        failures = 0 if outcome is None else state.failures + 1
+        partial = sample.n_rows < problem.n_samples
+        if sampled or (partial and failures < MAX_FAILURES):
+            outcome = None  # another sample may find a way down
         growth = self.gradient_rate**-2
         return NewtonState(
             next_point,
@@ -218,6 +221,7 @@ class SubsampledNewton:
             first_norm=first_norm,
             scores=scores,
             scores_age=age,
+            failures=failures,
             gradient_rows=min(
                 problem.n_samples, math.ceil(growth * state.gradient_rows)
             ),

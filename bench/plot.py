@@ -1,0 +1,124 @@
+"""The figure, from the rows alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.summary import LABELS
+
+__all__ = ["draw"]
+
+FLOOR = 1e-16
+"""Rounding: below this the values mean nothing."""
+# Colours of Okabe and Ito, told apart with every common colour blindness. Ours are
+# solid; rivals are dashed with hollow markers and use the colours again.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, RED, PINK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+LOOKS: dict[str, dict[str, Any]] = {
+    "auto": {"color": BLUE, "linewidth": 2.4, "zorder": 5},
+    "subsampled-newton": {"color": SKY},
+    "subsampled-newton-cg": {"color": GREEN},
+    "subsampled-newton-leverage": {"color": PINK},
+    "newton": {"color": BLACK},
+    "fit": {"color": BLUE, "marker": "o", "linewidth": 0, "zorder": 6},
+    "sklearn-newton-cholesky": {"color": BLACK, "marker": "s"},
+    "sklearn-lbfgs": {"color": ORANGE, "marker": "^"},
+    "sklearn-newton-cg": {"color": RED, "marker": "D"},
+    "sklearn-sag": {"color": GREEN, "marker": "v"},
+    "sklearn-saga": {"color": PINK, "marker": "o"},
+    "sklearn-liblinear": {"color": GREY, "marker": "x"},
+}
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def draw(document: dict[str, Any], path: Path) -> None:
+    """Write a figure of 1400 pixels width: against passes, and against seconds.
+
+    Parameters
+    ----------
+    document : dict
+        With ``problem``, ``machine`` and ``rows``, as `bench.run` writes them.
+    path : Path
+        A PNG file.
+    """
+    rows = document["rows"]
+    with matplotlib.rc_context(STYLE):
+        # No pyplot: it would choose a backend and keep the figure.
+        figure = Figure(figsize=(10.0, 5.2), dpi=140, layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        _panel(left, rows, "passes")
+        _panel(right, rows, "seconds")
+        left.set_ylabel("relative suboptimality  (F − F*) / (F(0) − F*)")
+        left.set_xlabel("passes over the data")
+        right.set_xlabel("seconds")
+        right.set_xscale("log")
+        right.xaxis.set_major_formatter("{x:g}")
+        left.set_ylim(FLOOR, 2.0)
+        left.set_yscale("log")
+        problem = document["problem"]
+        part = f", part of {problem['subset_of']}" if problem["subset_of"] else ""
+        figure.suptitle(
+            f"Logistic regression on {problem['dataset']} "
+            f"({problem['n']} × {problem['d']}{part}), "
+            f"α = {problem['alpha']:.2g}, {document['machine']['threads']} threads",
+            fontsize=10,
+        )
+        handles, labels = right.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=4, fontsize=8.5
+        )
+        figure.savefig(path)
+
+
+def _panel(axes: Axes, rows: list[dict[str, Any]], column: str) -> None:
+    for solver, label in LABELS.items():
+        own = [r for r in rows if r["solver"] == solver]
+        if not own or (column == "passes" and own[0]["kind"] == "fit"):
+            continue
+        look = LOOKS[solver]
+        for k, curve in enumerate(_curves(own, column)):
+            x = [point[0] for point in curve]
+            y = [max(point[1], FLOOR) for point in curve]
+            if own[0]["kind"] == "trace":
+                # The first seed stands out, the others show the spread.
+                fade = {} if k == 0 else {"alpha": 0.3, "linewidth": 1.0}
+                axes.plot(x, y, **{**look, **fade, "label": label if k == 0 else None})
+            else:
+                rival = {"linestyle": "--", "linewidth": 1.0} if k == 0 else {}
+                hollow = {"markersize": 4.5, "markerfacecolor": "white"}
+                axes.plot(x, y, **{**rival, **hollow, **look, "label": label})
+
+
+def _curves(rows: list[dict[str, Any]], column: str) -> list[list[tuple[float, float]]]:
+    """One curve per seed for traces; one of medians per budget for whole fits."""
+    groups: dict[float, list[dict[str, Any]]] = defaultdict(list)
+    if rows[0]["kind"] == "trace":
+        for row in rows:
+            groups[row["seed"]].append(row)
+        return [
+            [(r[column], r["suboptimality"]) for r in group]
+            for group in groups.values()
+        ]
+    for row in rows:
+        groups[row["budget"]].append(row)
+    points = [
+        (median(r[column] for r in g), median(r["suboptimality"] for r in g))
+        for g in groups.values()
+    ]
+    return [sorted(points)]

@@ -1,0 +1,68 @@
+"""scikit-learn's solvers on the same objective."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from bench.problems import Objective
+from bench.sweep import Outcome
+
+__all__ = ["BY_TOLERANCE", "RIVALS", "fit", "warm_up"]
+
+RIVALS = ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga", "liblinear")
+"""Names of scikit-learn."""
+BY_TOLERANCE = ("liblinear",)
+"""Their budget is the tolerance; that of the others the number of iterations."""
+# Small enough that the budget alone ends a fit.
+TINY = 1e-14
+
+
+def fit(solver: str, objective: Objective, budget: float, seed: int) -> Outcome:
+    """Time one whole fit.
+
+    Parameters
+    ----------
+    solver : str
+        One of `RIVALS`.
+    objective : Objective
+        ``C = 1 / (alpha n)`` makes it scikit-learn's, times a constant.
+    budget : float
+        ``max_iter``, or ``tol`` for the solvers in `BY_TOLERANCE`.
+    seed : int
+        Of sag, saga and liblinear; the others use no random numbers.
+    """
+    by_tolerance = solver in BY_TOLERANCE
+    max_iter = 10_000 if by_tolerance else int(budget)
+    model = LogisticRegression(
+        solver=solver,
+        C=objective.C,
+        fit_intercept=False,
+        tol=budget if by_tolerance else TINY,
+        max_iter=max_iter,
+        random_state=seed,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        # Not converged within the budget is what we ask for; a line search that gives
+        # up is part of the result.
+        warnings.simplefilter("always")
+        start = time.perf_counter()
+        model.fit(objective.X, objective.y)
+        seconds = time.perf_counter() - start
+    n_iter = int(np.max(model.n_iter_))
+    early = not by_tolerance and n_iter < max_iter
+    status = "CONVERGED" if early or by_tolerance else "MAX_ITER"
+    if early and caught:
+        status = "STALLED"
+    return Outcome(seconds, model.coef_.ravel(), stopped=early, status=status)
+
+
+def warm_up(solver: str) -> None:
+    """Load what a solver imports at its first use; the first timed fit is no different."""
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(50) > 0.5, 1.0, -1.0)
+    small = Objective("", rng.standard_normal((50, 3)), y, 0.1, 50)
+    fit(solver, small, 1e-2 if solver in BY_TOLERANCE else 2, 0)

@@ -1,0 +1,165 @@
+"""From rows to the time per level, and to the table."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+from bench.rows import LEVELS, Row
+
+__all__ = ["LABELS", "summarize", "table"]
+
+LABELS = {
+    "auto": "our default",
+    "subsampled-newton": "sub-sampled 5 %, Cholesky",
+    "subsampled-newton-cg": "sub-sampled 5 %, CG",
+    "subsampled-newton-leverage": "sub-sampled 1 %, leverage",
+    "newton": "Newton, all rows",
+    "fit": "our default, fit()",
+    "sklearn-lbfgs": "sklearn lbfgs",
+    "sklearn-newton-cg": "sklearn newton-cg",
+    "sklearn-newton-cholesky": "sklearn newton-cholesky",
+    "sklearn-sag": "sklearn sag",
+    "sklearn-saga": "sklearn saga",
+    "sklearn-liblinear": "sklearn liblinear",
+}
+"""Names for people, in the order of table and figure."""
+BASES = {"trace": "auto", "fit": "fit"}
+PARTS = {
+    "trace": ("inside one run", "passes to", "passes"),
+    "fit": ("whole call of fit", "max_iter or tol at", "budget"),
+}
+
+
+def summarize(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """One record per solver: what reaching each level took, and the best reached.
+
+    A level of a trace is reached at its first iteration at or below it; a level of whole
+    fits by the fastest budget with which every repetition reached it. Seconds, passes
+    and suboptimality are medians over seeds.
+    """
+    by_solver: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_solver[row.solver].append(row)
+    records = []
+    for solver in sorted(by_solver, key=list(LABELS).index):
+        own = by_solver[solver]
+        summary = _of_traces if own[0].kind == "trace" else _of_fits
+        records.append({"solver": solver, "kind": own[0].kind, **summary(own)})
+    for record in records:
+        base = _find(records, BASES[record["kind"]])
+        for k, level in enumerate(record["levels"]):
+            reference = base["levels"][k]["seconds"] if base else None
+            known = level["seconds"] is not None and reference is not None
+            level["ratio"] = level["seconds"] / reference if known else None
+    return records
+
+
+def _of_traces(rows: list[Row]) -> dict[str, Any]:
+    runs: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        runs[row.seed].append(row)
+    levels = []
+    for level in LEVELS:
+        first = [
+            next((r for r in run if r.suboptimality <= level), None)
+            for run in runs.values()
+        ]
+        seconds = median(r.seconds if r else math.inf for r in first)
+        passes = median((r.passes or 0.0) if r else math.inf for r in first)
+        levels.append(_level(level, seconds, len(runs), passes=passes))
+    best = median(min(r.suboptimality for r in run) for run in runs.values())
+    return {"levels": levels, "best": best, "status": rows[-1].status.lower()}
+
+
+def _of_fits(rows: list[Row]) -> dict[str, Any]:
+    fits: dict[float, list[Row]] = defaultdict(list)
+    for row in rows:
+        fits[row.budget].append(row)
+    levels = []
+    for level in LEVELS:
+        good = {
+            budget: median(r.seconds for r in group)
+            for budget, group in fits.items()
+            if max(r.suboptimality for r in group) <= level
+        }
+        budget = min(good, key=lambda b: good[b], default=None)
+        seconds = math.inf if budget is None else good[budget]
+        runs = 0 if budget is None else len(fits[budget])
+        levels.append(_level(level, seconds, runs, budget=budget))
+    reached = all(level["seconds"] is not None for level in levels)
+    stalled = any(r.status not in ("MAX_ITER", "CONVERGED") for r in rows)
+    status = "reached" if reached else "stalled" if stalled else "time cap"
+    best = min(r.suboptimality for r in rows)
+    return {"levels": levels, "best": best, "status": status}
+
+
+def _level(level: float, seconds: float, runs: int, **more: Any) -> dict[str, Any]:
+    known = {"seconds": seconds, **more}
+    return {
+        "level": level,
+        "runs": runs,
+        **{k: None if v in (None, math.inf) else v for k, v in known.items()},
+    }
+
+
+def _find(records: list[dict[str, Any]], solver: str) -> dict[str, Any] | None:
+    return next((r for r in records if r["solver"] == solver), None)
+
+
+def table(records: list[dict[str, Any]], failures: dict[str, str]) -> str:
+    """Text of the table: a part for each kind, then the failures."""
+    names = [_power(level) for level in LEVELS]
+    lines = []
+    for kind, (title, third, key) in PARTS.items():
+        part = [r for r in records if r["kind"] == kind]
+        if not part:
+            continue
+        groups = ("seconds to", "times our default", third)
+        lines += [
+            " " * 28 + "".join(f"{group:^21} " for group in groups),
+            f"{title:28}{_cells(names) * 3}{'best':>8}  status",
+        ]
+        for record in part:
+            levels = record["levels"]
+            cells = (
+                _cells(map(_seconds, levels))
+                + _cells(_number(level["ratio"]) for level in levels)
+                + _cells(_number(level[key]) for level in levels)
+            )
+            best = f"{max(record['best'], 1e-17):8.0e}"
+            lines.append(
+                f"{LABELS[record['solver']]:28}{cells}{best}  {record['status']}"
+            )
+        lines.append("")
+    lines += [f"{LABELS[name]}: failed: {text}" for name, text in failures.items()]
+    return "\n".join(lines).rstrip()
+
+
+def _cells(texts: Iterable[str]) -> str:
+    return "".join(f"{text:>7}" for text in texts) + " "
+
+
+def _seconds(level: dict[str, Any]) -> str:
+    seconds = level["seconds"]
+    if seconds is None:
+        return "--"
+    digits = 3 if seconds < 1 else 2 if seconds < 10 else 1
+    return f"{seconds:.{digits}f}" + ("'" if level["runs"] == 1 else "")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "--"
+    if value < 0.01:
+        return _power(value)
+    return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.3g}"
+
+
+def _power(value: float) -> str:
+    """1e-3 for 0.001."""
+    digit, _, exponent = f"{value:.0e}".partition("e")
+    return f"{digit}e{int(exponent)}"

@@ -1,0 +1,343 @@
+"""The contract of the solver and of the loop."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import scipy.optimize
+from problems import least_squares, logistic, minimizer
+
+from subsampled_newton import (
+    LOGISTIC,
+    FiniteSum,
+    Growing,
+    Lemma,
+    LinearModel,
+    PointwiseLoss,
+    Spectral,
+    Status,
+    SubsampledNewton,
+    minimize,
+)
+
+SOLVERS = {
+    "newton": SubsampledNewton(1.0),
+    "uniform": SubsampledNewton(0.2),
+    "count": SubsampledNewton(400),
+    "cg": SubsampledNewton(0.2, linear_solver="cg"),
+    "growing": SubsampledNewton(Growing(0.1)),
+    "spectral": SubsampledNewton(Spectral(0.05)),
+    "row-norms": SubsampledNewton(0.2, sampling="row-norms"),
+    "leverage": SubsampledNewton(0.2, sampling="leverage", score_refresh=3),
+    "sampled gradient": SubsampledNewton(0.2, gradient_sample=0.1),
+}
+every_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+
+
+@every_solver
+@pytest.mark.parametrize("problem", [logistic(), least_squares(n=2000)])
+def test_reaches_the_minimum_found_by_scipy(solver, problem):
+    reference = scipy.optimize.minimize(
+        lambda w: (problem.at(w).value, problem.at(w).gradient),
+        np.zeros(problem.n_params),
+        jac=True,
+        method="BFGS",
+        options={"gtol": 1e-7},
+    )
+    result = minimize(problem, solver, seed=0)
+    assert result.status is Status.CONVERGED
+    assert result.gradient_norm <= 1e-8
+    assert abs(result.value - reference.fun) <= 1e-10
+
+
+@every_solver
+def test_same_bits_for_every_number_of_threads(solver):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40_000, 8))  # several blocks
+    y = np.where(X[:, 0] + rng.logistic(size=len(X)) > 0, 1.0, -1.0)
+    problem = LinearModel(LOGISTIC, X, y, l2=1e-3)
+    first, *others = (
+        minimize(problem, solver, seed=3, n_jobs=n_jobs) for n_jobs in (1, 2, 4)
+    )
+    assert all(np.array_equal(first.w, other.w) for other in others)
+
+
+@every_solver
+def test_interrupted_and_resumed_equals_uninterrupted(solver):
+    problem = logistic(n=3000)
+    whole = minimize(problem, solver, seed=5)
+    stopped = minimize(problem, solver, seed=5, callback=lambda s: s.iteration == 2)
+    assert stopped.status is Status.CALLBACK_STOP
+    checkpoint = pickle.loads(pickle.dumps(stopped.checkpoint))
+    resumed = minimize(problem, solver, resume=checkpoint)
+    assert np.array_equal(resumed.w, whole.w)
+    assert resumed.n_iter == whole.n_iter
+    np.testing.assert_array_equal(resumed.trace.value, whole.trace.value)
+    np.testing.assert_array_equal(resumed.trace.props, whole.trace.props)
+    assert resumed.passes == whole.passes
+
+
+@every_solver
+def test_starts_at_the_solution_and_takes_no_step(solver):
+    problem = logistic()
+    result = minimize(problem, solver, minimizer(problem), seed=0)
+    assert result.status is Status.CONVERGED
+    assert result.n_iter == 0
+
+
+@every_solver
+def test_inputs_are_not_modified(solver):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 4))
+    y = np.sign(X[:, 0] + rng.standard_normal(500))
+    weights, w0 = rng.random(500), rng.standard_normal(4)
+    copies = [a.copy() for a in (X, y, weights, w0)]
+    problem = LinearModel(LOGISTIC, X, y, l2=1e-2, sample_weight=weights)
+    minimize(problem, solver, w0, seed=0)
+    assert all(map(np.array_equal, (X, y, weights, w0), copies))
+
+
+@every_solver
+def test_solver_and_result_can_be_pickled(solver):
+    result = minimize(logistic(), solver, seed=0)
+    assert pickle.loads(pickle.dumps(solver)) == solver
+    assert np.array_equal(pickle.loads(pickle.dumps(result)).w, result.w)
+
+
+def test_full_sample_takes_the_steps_of_newtons_method():
+    problem = logistic(n=300, d=4)
+    steps = []
+    minimize(problem, SubsampledNewton(1.0), callback=lambda s: steps.append(s.point.w))
+    X = np.column_stack([problem.rows.matvec(e) for e in np.eye(4)])
+    w = np.zeros(4)
+    for computed in steps:
+        np.testing.assert_allclose(computed, w, rtol=1e-10, atol=1e-12)
+        p = 1 / (1 + np.exp(-X @ w))
+        g = X.T @ (p - (problem.y > 0)) / 300 + problem.l2 * w
+        H = (X.T * (p * (1 - p))) @ X / 300 + np.diag(problem.l2)
+        w = w - np.linalg.solve(H, g)
+
+
+def test_fraction_one_and_all_rows_are_the_same_method_bit_for_bit():
+    problem = logistic()
+    by_fraction = minimize(problem, SubsampledNewton(1.0), seed=0)
+    by_count = minimize(problem, SubsampledNewton(10**9), seed=1)
+    assert np.array_equal(by_fraction.w, by_count.w)
+
+
+def test_speculative_trial_makes_an_iteration_cost_one_pass_and_the_sample():
+    result = minimize(logistic(n=4000), SubsampledNewton(0.1), seed=0)
+    assert np.all(result.trace.step_size[1:] == 1.0)
+    # One pass, 10 % of the rows gathered and read once more for the Hessian.
+    np.testing.assert_allclose(np.diff(result.trace.passes), 1.2, rtol=1e-12)
+
+
+def test_props_are_counted_as_in_the_papers():
+    problem = logistic(n=1000, d=3)
+    solver = SubsampledNewton(0.1, linear_solver="cg", theta1=0.5)
+    trace = minimize(problem, solver, seed=0).trace
+    assert np.all(trace.step_size[1:] == 1.0)
+    per_step = 2 * 100 * trace.inner_iterations[1:] + 1000 + 2 * 1000
+    np.testing.assert_array_equal(trace.props, 1 + 2000 + np.cumsum([0, *per_step]))
+
+
+def test_suboptimality_bound_holds():
+    problem = logistic()
+    best = problem.at(minimizer(problem)).value
+    for max_iter in range(5):
+        result = minimize(problem, SubsampledNewton(1.0), max_iter=max_iter)
+        assert 0.0 <= result.value - best + 1e-15 <= result.suboptimality_bound + 1e-15
+
+
+def test_suboptimality_is_unknown_without_strong_convexity():
+    assert math.isinf(
+        minimize(logistic(l2=0.0), SubsampledNewton(1.0)).suboptimality_bound
+    )
+
+
+def test_spectral_rule_grows_a_hopeless_sample():
+    result = minimize(logistic(), SubsampledNewton(Spectral(2)), seed=0)
+    assert result.converged
+    assert result.trace.hessian_rows[1] == 2
+    assert result.trace.hessian_rows[-1] > 50
+
+
+def test_growing_rule_grows_to_all_rows():
+    sizes = minimize(logistic(), SubsampledNewton(Growing(100, 2.0)), seed=0).trace
+    assert list(sizes.hessian_rows[1:5]) == [100, 200, 400, 800]
+
+
+def test_lemma_warns_when_it_asks_for_more_rows_than_there_are():
+    with pytest.warns(RuntimeWarning, match="more than the 2000 rows"):
+        result = minimize(logistic(), SubsampledNewton(Lemma()))
+    assert result.trace.hessian_rows[-1] == 2000
+
+
+def test_sampled_gradient_is_confirmed_by_a_full_one():
+    # All rows equal: the sampled gradient is exact, long before it is full.
+    X = np.tile([[1.0, 2.0]], (1000, 1))
+    y = np.tile([1.0, 1.0, -1.0, 1.0], 250)
+    problem = LinearModel(LOGISTIC, X, y, l2=1e-2)
+    result = minimize(
+        problem, SubsampledNewton(1.0, gradient_sample=0.1), tol=1e-6, seed=0
+    )
+    assert result.status is Status.CONVERGED
+    assert np.linalg.norm(problem.at(result.w).gradient) <= 1e-6
+
+
+# Statuses: each is made to happen.
+
+
+def test_status_max_iter():
+    result = minimize(logistic(), SubsampledNewton(0.2), max_iter=2, seed=0)
+    assert (result.status, result.n_iter) == (Status.MAX_ITER, 2)
+
+
+def test_status_max_passes():
+    result = minimize(logistic(), SubsampledNewton(0.2), max_passes=2.0, seed=0)
+    assert result.status is Status.MAX_PASSES
+    assert 2.0 <= result.passes < 3.5
+
+
+def test_status_max_time():
+    result = minimize(logistic(), SubsampledNewton(0.2), max_time=0.0)
+    assert (result.status, result.n_iter) == (Status.MAX_TIME, 0)
+
+
+def test_status_precision_when_the_tolerance_is_below_rounding():
+    problem = logistic()
+    result = minimize(problem, SubsampledNewton(1.0), tol=0.0)
+    assert result.status is Status.PRECISION
+    assert result.converged
+    assert result.gradient_norm < 1e-14
+
+
+def test_status_not_descent_on_a_concave_loss():
+    loss = PointwiseLoss("concave", *CONCAVE, d2_range=(-2.0, -2.0))
+    problem = LinearModel(loss, np.eye(3), np.ones(3))
+    assert minimize(problem, SubsampledNewton(1.0)).status is Status.NOT_DESCENT
+
+
+def _minus_square(z, y):
+    return -((z - y) ** 2)
+
+
+def _minus_square_1(z, y):
+    return -2.0 * (z - y)
+
+
+def _minus_square_2(z, y):
+    return -2.0
+
+
+CONCAVE = (_minus_square, _minus_square_1, _minus_square_2)
+
+
+def test_status_line_search_failed_on_a_wrong_gradient():
+    class Wrong(FiniteSum):
+        def value(self, w, rows=None):
+            return float(w @ w)
+
+        def gradient(self, w, rows=None):
+            return -2.0 * w + 1.0
+
+        def hess_vec(self, w, rows, v):
+            return 2.0 * v
+
+    result = minimize(Wrong(5, 2), SubsampledNewton(1.0), [1.0, 1.0])
+    assert result.status is Status.LINE_SEARCH_FAILED
+
+
+def test_status_non_finite():
+    problem = LinearModel(LOGISTIC, np.full((3, 1), 1e300), [1.0, -1.0, 1.0], l2=1.0)
+    result = minimize(problem, SubsampledNewton(1.0), [1e300])
+    assert result.status is Status.NON_FINITE
+
+
+def test_every_status_has_a_sentence_with_advice():
+    for status in Status:
+        assert status.value.endswith(".")
+        assert len(status.value) > 20
+
+
+# The loop.
+
+
+def test_callback_sees_every_iteration_and_cannot_change_the_state():
+    seen = []
+
+    def callback(state):
+        seen.append(state.iteration)
+        with pytest.raises(AttributeError):
+            state.iteration = 0
+
+    result = minimize(logistic(), SubsampledNewton(0.2), callback=callback, seed=0)
+    assert seen == list(range(result.n_iter + 1))
+
+
+def test_full_trace_is_neither_counted_nor_changes_the_run():
+    solver = SubsampledNewton(0.2, gradient_sample=0.1)
+    plain = minimize(logistic(), solver, seed=0)
+    full = minimize(logistic(), solver, seed=0, full_trace=True)
+    assert np.isnan(plain.trace.value[2])
+    assert np.all(np.isfinite(full.trace.value))
+    assert np.array_equal(plain.w, full.w)
+    assert plain.passes == full.passes
+    assert plain.props == full.props
+
+
+def test_progress_bar_is_shown_when_asked(capsys):
+    minimize(logistic(), SubsampledNewton(0.2), progress=True, seed=0)
+    assert "|g|" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"tol": -1.0}, "tol must be a number >= 0, got -1.0"),
+        ({"tol": "small"}, "tol must be a number >= 0, got 'small'"),
+        ({"tol": math.nan}, "tol must be a number >= 0, got nan"),
+        ({"max_iter": 1.5}, "max_iter must be an integer >= 0, got 1.5"),
+        ({"max_passes": -1}, "max_passes must be a number >= 0, got -1"),
+        ({"w0": [1.0, 2.0]}, r"w must have shape \(8,\), got \(2,\)"),
+        ({"w0": np.full(8, np.nan)}, "w0 must be finite"),
+        ({"n_jobs": 0}, "n_jobs must be None or an integer other than 0, got 0"),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        minimize(logistic(), SubsampledNewton(), **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hessian_sample": 0.0}, "hessian_sample must be a fraction .*got 0.0"),
+        ({"hessian_sample": 1.5}, "hessian_sample must be a fraction .*got 1.5"),
+        ({"hessian_sample": 0}, "hessian_sample must be a fraction .*got 0"),
+        ({"sampling": "random"}, "sampling must be one of .*got 'random'"),
+        ({"linear_solver": "lu"}, "linear_solver must be one of .*got 'lu'"),
+        ({"theta1": 1.0}, r"theta1 must be a number in \(0, 1\), got 1.0"),
+        ({"c1": 0.0}, r"c1 must be a number in \(0, 1\), got 0.0"),
+        ({"max_inner": 0}, "max_inner must be an integer >= 1, got 0"),
+        ({"gradient_sample": 2.0}, r"gradient_sample must be a number in \(0, 1\)"),
+    ],
+)
+def test_bad_solver_parameters_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SubsampledNewton(**arguments)
+
+
+def test_hessian_sample_of_a_wrong_type_is_named():
+    with pytest.raises(TypeError, match="hessian_sample must be a fraction"):
+        SubsampledNewton("half")
+
+
+def test_rules_refuse_bad_parameters():
+    with pytest.raises(ValueError, match="factor must be > 1, got 1.0"):
+        Growing(0.1, 1.0)
+    with pytest.raises(ValueError, match=r"eps must be in \(0, 1\), got 2.0"):
+        Spectral(eps=2.0)
+    with pytest.raises(ValueError, match=r"delta must be in \(0, 1\), got 0.0"):
+        Lemma(delta=0.0)
