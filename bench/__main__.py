@@ -26,19 +26,19 @@ examples:
 how to read the table:
   Suboptimality is (F(w) - F*) / (F(0) - F*). F* is the better of two independent runs
   driven far beyond the levels; the file says which, and how well they agree.
-  "Inside one run" rows are traces of our solvers: one run each, time and passes (rows
-  read over n) at every iteration. Validation and scaling in the estimator are left out.
-  "Whole call" rows time fit() from the raw arrays to the coefficients, ours and
-  scikit-learn's alike: one fit from scratch per budget (max_iter
-  or tol, see the last columns). The smallest budget that
-  reaches a level is searched, so every solver has an oracle that tells it when to stop.
-  Seconds are medians; x is the time over that of our default in the same part.
+  "inside one run": traces of our solvers, with time and passes (rows read over n) at
+  every iteration. Validation and scaling in the estimator are left out.
+  "whole call of fit": from the raw arrays to the coefficients, ours and scikit-learn's
+  alike, one fit from scratch per budget (max_iter or tol). The smallest budget that
+  reaches a level is searched: every solver has an oracle that tells it when to stop.
+  Compare times within a part; "times our default" does that. --cap ends slow solvers.
 """
 SOLVER_HELP = (
-    "repeatable. Inside one run: auto (our default), subsampled-newton (5 %%, Cholesky), "
-    "subsampled-newton-cg (5 %%), subsampled-newton-leverage (1 %%), newton (all rows). "
-    "Whole call: fit (our default), sklearn-lbfgs, -newton-cg, -newton-cholesky, -sag, "
-    "-saga, -liblinear. Default all, which leaves out liblinear"
+    "repeatable. Inside one run: auto (our default), subsampled-newton (5 %% of the "
+    "rows, Cholesky), subsampled-newton-cg (5 %%), subsampled-newton-leverage (1 %%), "
+    "newton (all rows). Whole call: fit (our default), sklearn-lbfgs, "
+    "sklearn-newton-cg, sklearn-newton-cholesky, sklearn-sag, sklearn-saga, "
+    "sklearn-liblinear. Default all, which leaves out sklearn-liblinear"
 )
 
 
@@ -46,8 +46,9 @@ def make_parser() -> Parser:
     """Options of the main command."""
     parser = Parser(
         prog="python -m bench",
-        description="Fit L2 logistic regression with our solvers and scikit-learn's on "
-        "one objective; print a table, write the measurements (JSON) and a figure (PNG).",
+        description="Fit L2 logistic regression with our solvers and scikit-learn's, "
+        "on one objective. Prints the time to three accuracies; writes all "
+        "measurements (JSON) and a figure (PNG).",
         epilog=EPILOG,
     )
     add = parser.add_argument

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tqdm import tqdm
 
 from bench import ours, rivals
 from bench.problems import Objective, Reference
-from bench.rows import Emit, Row
+from bench.rows import Row
 from bench.sweep import Outcome, Sweep, iterations, tolerance
 
 __all__ = ["DEFAULT_SOLVERS", "SOLVERS", "Settings", "measure"]
@@ -63,7 +64,7 @@ def measure(
                             emit=emit,
                         )
                 else:
-                    _sweep(name, settings)(objective, reference, emit)
+                    _sweep(name, settings, objective)(objective, reference, emit)
             except (ValueError, ArithmeticError, MemoryError) as error:
                 failures[name] = str(error) or type(error).__name__
     except KeyboardInterrupt:
@@ -73,26 +74,29 @@ def measure(
     return True
 
 
-def _sweep(name: str, settings: Settings) -> Sweep:
+def _sweep(name: str, settings: Settings, objective: Objective) -> Sweep:
     rival = name.removeprefix("sklearn-")
     by_tolerance = name == "fit" or rival in rivals.BY_TOLERANCE
+    parameters: dict[str, Any] = {}
     if name != "fit":
-        rivals.warm_up(rival)
+        parameters["blas_threads"] = rivals.best_threads(rival, objective)
 
-    def budget(k: int) -> float:
-        return tolerance(k) if by_tolerance else k
+    def budget(k: int) -> dict[str, float]:
+        return {"tol": tolerance(k)} if by_tolerance else {"max_iter": k}
 
-    def fit(objective: Objective, k: int, seed: int) -> Outcome:
+    def fit(k: int, seed: int) -> Outcome:
+        (limit,) = budget(k).values()
         if name == "fit":
-            return ours.fit(objective, budget(k), seed)
-        return rivals.fit(rival, objective, budget(k), seed)
+            return ours.fit(objective, limit, seed)
+        threads = parameters["blas_threads"]
+        return rivals.fit(rival, objective, limit, seed, threads)
 
     return Sweep(
         name,
         fit,
         range(4, 50, 2) if by_tolerance else iterations(),
-        budget_name="tol" if by_tolerance else "max_iter",
         budget=budget,
+        parameters=parameters,
         proportional=not by_tolerance,
         cap=settings.cap,
         seed=settings.seed,

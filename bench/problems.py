@@ -92,6 +92,8 @@ def load_objective(
     seed : int, default 0
         Of the draw.
     """
+    X: Any
+    y: Any
     X, y = load(name)
     n_full = X.shape[0]
     if max_rows is not None and max_rows < n_full:
@@ -129,7 +131,7 @@ def find_reference(objective: Objective) -> Reference:
             coef: Array = model.fit(objective.X, objective.y).coef_.ravel()
         return coef
 
-    runs = []
+    runs: list[dict[str, Any]] = []
     for name, solve in (("ours newton", ours), ("sklearn newton-cholesky", rival)):
         start = time.perf_counter()
         w = solve()
@@ -144,5 +146,5 @@ def find_reference(objective: Objective) -> Reference:
                 "seconds": seconds,
             }
         )
-    best = min(run["value"] for run in runs)
+    best = min(float(run["value"]) for run in runs)
     return Reference(best, objective.evaluate(np.zeros(objective.d))[0], tuple(runs))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 import warnings
+from statistics import median
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from bench.problems import Objective
 from bench.sweep import Outcome
 
-__all__ = ["BY_TOLERANCE", "RIVALS", "fit", "warm_up"]
+__all__ = ["BY_TOLERANCE", "RIVALS", "best_threads", "fit"]
 
 RIVALS = ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga", "liblinear")
 """Names of scikit-learn."""
@@ -21,7 +23,13 @@ BY_TOLERANCE = ("liblinear",)
 TINY = 1e-14
 
 
-def fit(solver: str, objective: Objective, budget: float, seed: int) -> Outcome:
+def fit(
+    solver: str,
+    objective: Objective,
+    budget: float,
+    seed: int,
+    threads: int | None = None,
+) -> Outcome:
     """Time one whole fit.
 
     Parameters
@@ -34,6 +42,8 @@ def fit(solver: str, objective: Objective, budget: float, seed: int) -> Outcome:
         ``max_iter``, or ``tol`` for the solvers in `BY_TOLERANCE`.
     seed : int
         Of sag, saga and liblinear; the others use no random numbers.
+    threads : int, optional
+        Of BLAS. Default: all.
     """
     by_tolerance = solver in BY_TOLERANCE
     max_iter = 10_000 if by_tolerance else int(budget)
@@ -45,7 +55,10 @@ def fit(solver: str, objective: Objective, budget: float, seed: int) -> Outcome:
         max_iter=max_iter,
         random_state=seed,
     )
-    with warnings.catch_warnings(record=True) as caught:
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        threadpool_limits(threads, user_api="blas"),
+    ):
         # Not converged within the budget is what we ask for; a line search that gives
         # up is part of the result.
         warnings.simplefilter("always")
@@ -60,9 +73,17 @@ def fit(solver: str, objective: Objective, budget: float, seed: int) -> Outcome:
     return Outcome(seconds, model.coef_.ravel(), stopped=early, status=status)
 
 
-def warm_up(solver: str) -> None:
-    """Load what a solver imports at its first use; the first timed fit is no different."""
-    rng = np.random.default_rng(0)
-    y = np.where(rng.random(50) > 0.5, 1.0, -1.0)
-    small = Objective("", rng.standard_normal((50, 3)), y, 0.1, 50)
-    fit(solver, small, 1e-2 if solver in BY_TOLERANCE else 2, 0)
+def best_threads(solver: str, objective: Objective) -> int | None:
+    """Return 1 where one BLAS thread is faster than all (None).
+
+    All threads on short products can be 20 times slower when another program keeps a
+    core busy, because they wait for each other. A rival gets what suits it. This also
+    loads what a solver imports at its first use, so that no timed fit pays for it.
+    """
+    budget = 0.1 if solver in BY_TOLERANCE else 2
+    fit(solver, objective, budget, 0)
+    times: dict[int | None, list[float]] = {None: [], 1: []}
+    for _ in range(3):
+        for threads, seconds in times.items():
+            seconds.append(fit(solver, objective, budget, 0, threads).seconds)
+    return min(times, key=lambda threads: median(times[threads]))

@@ -96,8 +96,9 @@ def _headline(objective: Objective, reference: Reference, cores: int) -> str:
     if objective.n < objective.n_full:
         part = f" (a random part of the {objective.n_full} rows)"
     values = [run["value"] for run in reference.runs]
+    shape = f"{objective.n} x {objective.d}{part}"
     return (
-        f"\nL2 logistic regression, {objective.name}: {objective.n} x {objective.d}{part}"
+        f"\nL2 logistic regression, {objective.name}: {shape}"
         f"\nalpha = {objective.alpha:.3g} (mean form), no intercept, {cores} threads"
         f"\nF(0) = {reference.at_zero:.12f}, F* = {reference.value:.12f} "
         f"(two codes agree to {max(values) - min(values):.0e})"

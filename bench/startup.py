@@ -1,8 +1,8 @@
 """``python -m bench startup``: what the package costs at the start of a process.
 
 Every number comes from fresh processes. Import: the package on top of scikit-learn and
-Numba, which it needs. First fit: the first LogisticRegression().fit less the second, with
-compiled code loaded from the disk cache (warm) or compiled (cold, an empty cache).
+Numba, which it needs. First fit: the first LogisticRegression().fit less the second,
+with compiled code loaded from the disk cache (warm) or compiled (cold, an empty cache).
 """
 
 from __future__ import annotations

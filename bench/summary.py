@@ -37,9 +37,9 @@ PARTS = {
 def summarize(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """One record per solver: what reaching each level took, and the best reached.
 
-    A level of a trace is reached at its first iteration at or below it; a level of whole
-    fits by the fastest budget with which every repetition reached it. Seconds, passes
-    and suboptimality are medians over seeds.
+    A level of a trace is reached at its first iteration at or below it; a level of
+    whole fits by the fastest budget with which every repetition reached it. Seconds and
+    passes are medians over the runs.
     """
     by_solver: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -130,9 +130,9 @@ def table(records: list[dict[str, Any]], failures: dict[str, str]) -> str:
                 + _cells(_number(level["ratio"]) for level in levels)
                 + _cells(_number(level[key]) for level in levels)
             )
-            best = f"{max(record['best'], 1e-17):8.0e}"
+            best = _power(record["best"]) if record["best"] > 1e-16 else "<1e-16"
             lines.append(
-                f"{LABELS[record['solver']]:28}{cells}{best}  {record['status']}"
+                f"{LABELS[record['solver']]:28}{cells}{best:>8}  {record['status']}"
             )
         lines.append("")
     lines += [f"{LABELS[name]}: failed: {text}" for name, text in failures.items()]

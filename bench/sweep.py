@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +52,14 @@ class Sweep:
     ----------
     name : str
         Solver, for the rows.
-    fit : callable, (Objective, k, seed) -> Outcome
+    fit : callable, (k, seed) -> Outcome
         A whole fit from scratch.
     ks : iterable of int
         Growing budgets.
-    budget_name : str
-        The parameter of the solver that limits it.
-    budget : callable, int -> float
-        Its value.
+    budget : callable, int -> dict
+        The parameter of the solver that k stands for, alone.
+    parameters : dict
+        Further parameters, for the rows.
     proportional : bool
         Whether the time grows in proportion to the budget, or hardly.
     cap : float
@@ -70,18 +71,18 @@ class Sweep:
     def __init__(
         self,
         name: str,
-        fit: Callable[[Objective, int, int], Outcome],
+        fit: Callable[[int, int], Outcome],
         ks: Iterable[int],
         *,
-        budget_name: str,
-        budget: Callable[[int], float],
+        budget: Callable[[int], dict[str, float]],
+        parameters: dict[str, Any],
         proportional: bool,
         cap: float,
         seed: int,
         repeats: int,
     ) -> None:
         self.name, self.fit, self.ks = name, fit, ks
-        self.budget_name, self.budget = budget_name, budget
+        self.budget, self.parameters = budget, parameters
         self.proportional = proportional
         self.cap, self.seed, self.repeats = cap, seed, repeats
         self.spent = 0.0
@@ -130,13 +131,13 @@ class Sweep:
 
     def _run(self, k: int, repeat: int) -> Outcome:
         seed = self.seed + repeat
-        outcome = self.fit(self.objective, k, seed)
+        outcome = self.fit(k, seed)
         value, norm = self.objective.evaluate(outcome.w)
         suboptimality = self.reference.suboptimality(value)
         self.spent += outcome.seconds
         self.seconds[k].append(outcome.seconds)
         self.reached[k] = max(self.reached.get(k, 0.0), suboptimality)
-        budget = self.budget(k)
+        (budget,) = self.budget(k).values()
         self.emit(
             Row(
                 self.name,
@@ -150,7 +151,7 @@ class Sweep:
                 outcome.status,
                 outcome.passes,
                 outcome.props,
-                {self.budget_name: budget},
+                self.budget(k) | self.parameters,
             )
         )
         return outcome

@@ -1,7 +1,11 @@
-"""Sub-sampled second-order solvers for finite sums."""
+"""Sub-sampled second-order solvers for large finite sums.
 
-from subsampled_newton.data import Columns, as_rows
-from subsampled_newton.estimators import LogisticRegression, Ridge
+Estimators with the interface of scikit-learn: `LogisticRegression`, `Ridge`. For
+research: `minimize`, `LinearModel`, `FiniteSum`, the losses and `SubsampledNewton`.
+"""
+
+from subsampled_newton.data import Columns, Rows, as_rows
+from subsampled_newton.estimators import LogisticRegression, Ridge, warmup
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.losses import (
     LOGISTIC,
@@ -22,3 +26,35 @@ from subsampled_newton.solvers._sizes import Growing, Lemma, Spectral
 from subsampled_newton.solvers.newton import SubsampledNewton
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "LOGISTIC",
+    "POISSON",
+    "SIGMOID_SQUARED",
+    "SQUARED",
+    "TANH_SQUARED",
+    "Checkpoint",
+    "Columns",
+    "FiniteSum",
+    "Growing",
+    "Lemma",
+    "LinearModel",
+    "LogisticRegression",
+    "PointwiseLoss",
+    "Result",
+    "Ridge",
+    "Rows",
+    "Spectral",
+    "State",
+    "Status",
+    "SubsampledNewton",
+    "Trace",
+    "as_rows",
+    "check_derivatives",
+    "huber",
+    "link_squared",
+    "minimize",
+    "pseudo_huber",
+    "tukey",
+    "warmup",
+]

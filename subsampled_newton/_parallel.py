@@ -100,7 +100,7 @@ def use_threads(n_jobs: int | None) -> Iterator[None]:
 
 
 def run(block: Callable[[int], Any], n_blocks: int) -> list[Any]:
-    """Call ``block(k)`` for every k, on several threads, and return the results in order.
+    """Call ``block(k)`` for every k on several threads; return the results in order.
 
     The calling thread works too, so nothing waits for a pool that is busy elsewhere.
     The first exception of a block stops the others and is raised here.

@@ -5,8 +5,8 @@ Its columns are those of the stored array, optionally shifted, scaled and follow
 column of ones (`Columns`); the array itself is never copied or changed.
 
 Vectors of length ``n_params`` are NumPy arrays on the host. Vectors of length
-``n_rows`` live where the rows live and are touched through the methods only. Sums run in
-float64, also for float32 data, in an order that does not depend on the threads.
+``n_rows`` live where the rows live and are touched through the methods only. Sums run
+in float64, also for float32 data, in an order that does not depend on the threads.
 """
 
 from __future__ import annotations
@@ -148,9 +148,18 @@ class Rows(ABC):
     def _block(self, lo: int, hi: int) -> Any:
         """Stored rows as something that ``@`` takes."""
 
-    @abstractmethod
     def _dense_block(self, lo: int, hi: int) -> Array:
-        """Stored rows in float64, minus the shift."""
+        """Rows in float64, shifted and scaled, in a buffer of their own if need be.
+
+        Before the product, not after it: squares of raw columns can overflow, and those
+        of columns far from 0 lose the digits that a shift would leave.
+        """
+        block = self._block(lo, hi)
+        A: Array = block.toarray() if sp.issparse(block) else block
+        A = A.astype(np.float64, copy=False)
+        if np.any(self.columns.shift):
+            A = A - self.columns.shift
+        return A if np.all(self.columns.scale == 1.0) else A * self.columns.scale
 
     def matvec(self, w: Array) -> Array:
         """Predictions ``X @ w``."""
@@ -206,9 +215,8 @@ class Rows(ABC):
 
         with _parallel.one_blas_thread():
             total = self._sum(block, (d + 1) ** 2)
-        scale = np.append(self.columns.scale, 1.0)[: self.n_params]
         total[:d, d] = total[d, :d]
-        return total[: self.n_params, : self.n_params] * scale * scale[:, None]
+        return total[: self.n_params, : self.n_params]
 
     def evaluate(
         self, loss: PointwiseLoss, y: Array, weights: Array, w: Array
@@ -368,7 +376,7 @@ class DenseRows(Rows):
         def block(lo: int, hi: int) -> None:
             for start in range(lo, hi, CHUNK):
                 stop = min(start + CHUNK, hi)
-                A = self._dense_block(start, stop) * self.columns.scale
+                A = self._dense_block(start, stop)
                 out[start:stop] = np.einsum("ij,ij->i", A, A)
 
         self._run(block)
@@ -376,10 +384,6 @@ class DenseRows(Rows):
 
     def _block(self, lo: int, hi: int) -> NDArray[Any]:
         return self._X[lo:hi]
-
-    def _dense_block(self, lo: int, hi: int) -> Array:
-        block: Array = self._X[lo:hi].astype(np.float64, copy=False)
-        return block - self.columns.shift if np.any(self.columns.shift) else block
 
 
 class CSRRows(Rows):
@@ -414,10 +418,9 @@ class CSRRows(Rows):
         self.work.rows_read += self.n_rows
 
         def column_sums(values: Array) -> Array:
-            sums: Array = np.bincount(
-                self._X.indices, row_weights * values, minlength=self._n_raw
-            )
-            return sums
+            weighted = row_weights * values
+            sums = np.bincount(self._X.indices, weighted, minlength=self._n_raw)
+            return sums.astype(np.float64)
 
         mean = column_sums(data)
         return mean, np.sqrt(np.maximum(column_sums(data * data) - mean * mean, 0.0))
@@ -433,10 +436,6 @@ class CSRRows(Rows):
 
     def _block(self, lo: int, hi: int) -> sp.csr_array:
         return self._X[lo:hi]
-
-    def _dense_block(self, lo: int, hi: int) -> Array:
-        block: Array = self._X[lo:hi].toarray().astype(np.float64, copy=False)
-        return block - self.columns.shift if np.any(self.columns.shift) else block
 
 
 def as_rows(X: Any) -> Rows:

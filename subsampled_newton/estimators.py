@@ -37,7 +37,7 @@ from subsampled_newton.solvers._result import Result, Status
 from subsampled_newton.solvers._sizes import Spectral
 from subsampled_newton.solvers.newton import SubsampledNewton
 
-__all__ = ["SOLVERS", "LogisticRegression", "Ridge"]
+__all__ = ["SOLVERS", "LogisticRegression", "Ridge", "warmup"]
 
 Array = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ SOLVERS: dict[str, Solver] = {
 SMALL = 10_000
 """Rows below which sampling saves less than its overhead."""
 LARGEST_LP = 5_000_000
-"""Entries of X up to which quasi-complete separation is decided by linear programming."""
+"""Entries of X up to which a linear program decides quasi-complete separation."""
 ALLOWED_TYPES = [np.float64, np.float32]
 
 
@@ -72,7 +72,13 @@ class _LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     }
 
     def _minimize(
-        self, X: Any, y: Array, weights: Array, loss: PointwiseLoss, l2: float
+        self,
+        X: Any,
+        y: Array,
+        weights: Array,
+        loss: PointwiseLoss,
+        l2: float,
+        start: tuple[Array, float] | None,
     ) -> tuple[Array, float, LinearModel, Result]:
         """Fit on equilibrated columns; return coefficients of the given ones."""
         rows = _equilibrated(X, weights, self.fit_intercept)
@@ -81,11 +87,8 @@ class _LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         ridge[: len(scale)] = l2 * scale**2
         problem = LinearModel(loss, rows, y, l2=ridge, sample_weight=weights)
         w0 = None
-        if self.warm_start and getattr(self, "coef_", None) is not None:
-            coef = np.ravel(self.coef_).astype(np.float64)
-            if coef.shape == scale.shape:
-                constant = float(np.ravel(self.intercept_)[0])
-                w0 = rows.columns.from_raw(coef, constant * self.fit_intercept)
+        if start is not None and start[0].shape == scale.shape:
+            w0 = rows.columns.from_raw(*start)
         solver = self.solver
         if isinstance(solver, str):
             solver = SOLVERS.get(solver) or _choose(problem)
@@ -101,6 +104,13 @@ class _LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         )
         coef, constant = rows.columns.to_raw(result.w)
         return coef, constant, problem, result
+
+    def _last_solution(self) -> tuple[Array, float] | None:
+        """Coefficients and intercept to start from, if asked for and there."""
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return None
+        coef = np.ravel(self.coef_).astype(np.float64)
+        return coef, float(np.ravel(self.intercept_)[0]) * self.fit_intercept
 
     def _finish(self, result: Result) -> None:
         """Set what tells how the fit went, and warn when it did not converge."""
@@ -270,16 +280,14 @@ class LogisticRegression(ClassifierMixin, _LinearEstimator):  # type: ignore[mis
                 f"{self.classes_[present > 0]!r}"
             )
         if self.class_weight is not None:
-            weights = (
-                weights
-                * compute_class_weight(self.class_weight, classes=self.classes_, y=y)[
-                    codes
-                ]
+            by_class = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=y
             )
-        target = 2.0 * codes - 1.0
+            weights = weights * by_class[codes]
+        target: Array = np.where(codes == 1, 1.0, -1.0)
         l2 = 1.0 / (self.C * weights.sum()) if self.alpha is None else self.alpha
         coef, constant, problem, result = self._minimize(
-            X, target, weights, LOGISTIC, l2
+            X, target, weights, LOGISTIC, l2, self._last_solution()
         )
         if l2 == 0.0 and _separable(problem, result.w):
             result = replace(result, status=Status.SEPARABLE)
@@ -402,11 +410,13 @@ class Ridge(RegressorMixin, _LinearEstimator):  # type: ignore[misc]
         mean = np.average(y, weights=weights) if self.fit_intercept else 0.0
         size = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
         unit = np.exp2(np.round(np.log2(size)))
-        if self.warm_start and getattr(self, "coef_", None) is not None:
-            self.coef_ = self.coef_ / unit
-            self.intercept_ = (self.intercept_ - mean) / unit
+        start = self._last_solution()
+        if start is not None:
+            start = start[0] / unit, (start[1] - mean) / unit
+        scaled: Array = (y - mean) / unit
+        l2 = self.alpha / weights.sum()
         coef, constant, _, result = self._minimize(
-            X, (y - mean) / unit, weights, SQUARED, self.alpha / weights.sum()
+            X, scaled, weights, SQUARED, l2, start
         )
         self.coef_ = (coef * unit).astype(X.dtype, copy=False)
         self.intercept_ = float(constant * unit + mean) if self.fit_intercept else 0.0
@@ -417,6 +427,23 @@ class Ridge(RegressorMixin, _LinearEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> Array:
         """Return ``x'w + b`` for every row."""
         return self._predictor(X)
+
+
+def warmup() -> None:
+    """Compile what the estimators need, so that no later fit waits for it.
+
+    A cold start costs some seconds per kind of data, once per machine and version: the
+    compiled code is kept on disk. Call this while an image is built or a service
+    starts. Covers float64 and float32 in C and Fortran order, and CSR matrices.
+    """
+    X = np.random.default_rng(0).standard_normal((40, 2))
+    y = np.tile([0, 1, 1, 0], 10)
+    layouts = (np.ascontiguousarray, np.asfortranarray, sp.csr_array)
+    for dtype in ALLOWED_TYPES:
+        for layout in layouts:
+            data = layout(X.astype(dtype))
+            LogisticRegression().fit(data, y)
+            Ridge().fit(data, y)
 
 
 def _validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -498,4 +525,4 @@ def _separable(problem: LinearModel, w: Array) -> bool:
     solution = scipy.optimize.linprog(
         -A.sum(axis=0), A_ub=-A, b_ub=np.zeros(len(A)), bounds=(-1.0, 1.0)
     )
-    return solution.status == 0 and -solution.fun > 1e-6 * np.abs(A).max()
+    return bool(solution.status == 0 and -solution.fun > 1e-6 * np.abs(A).max())

@@ -292,13 +292,17 @@ def _targets(y: ArrayLike, n: int, loss: PointwiseLoss) -> Array:
     if array.shape != (n,):
         raise ValueError(f"y must have shape ({n},), got {array.shape}")
     targets = np.ascontiguousarray(array, dtype=np.float64)
-    allowed = {
-        "real": np.isfinite,
-        "sign": lambda t: np.abs(t) == 1.0,
-        "unit": lambda t: (t >= 0.0) & (t <= 1.0),
-        "interval": lambda t: np.abs(t) <= 1.0,
-        "nonnegative": lambda t: (t >= 0.0) & (t < np.inf),
-    }[loss.targets](targets)
+    size = np.abs(targets)
+    low, high = {
+        "real": (-np.inf, np.inf),
+        "sign": (-1.0, 1.0),
+        "unit": (0.0, 1.0),
+        "interval": (-1.0, 1.0),
+        "nonnegative": (0.0, np.inf),
+    }[loss.targets]
+    allowed = (targets >= low) & (targets <= high) & (size < np.inf)
+    if loss.targets == "sign":
+        allowed &= size == 1.0
     if not np.all(allowed):
         i = int(np.argmin(allowed))
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,17 +32,20 @@ class Trial(Protocol):
     def point(self) -> Point: ...
 
 
-class LineSearch(NamedTuple):
+T = TypeVar("T", bound=Trial)
+
+
+class LineSearch(NamedTuple, Generic[T]):
     """Outcome of a line search."""
 
-    trial: Trial | None
+    trial: T | None
     """The accepted candidate, or None when every step was refused."""
     step_size: float
     n_trials: int
 
 
 def armijo(
-    line: Callable[[float], Trial],
+    line: Callable[[float], T],
     value: float,
     slope: float,
     *,
@@ -50,7 +53,7 @@ def armijo(
     c1: float = 1e-4,
     shrink: float = 0.5,
     max_backtracks: int = 30,
-) -> LineSearch:
+) -> LineSearch[T]:
     """Find the largest step in ``1, shrink, shrink**2, ...`` of sufficient decrease.
 
     Accepts the first ``t`` with ``F(t) <= F(0) + c1 t slope``. A value that is not

@@ -113,8 +113,8 @@ class FiniteSum(ABC):
         """Return the objective over some of the samples, with the same ridge."""
         return _Restricted(self, rows)
 
-    def warm_up(self) -> None:
-        """Compile what a solver will need, so that it is not timed. Default: nothing."""
+    def warm_up(self) -> None:  # noqa: B027  # optional, unlike the three means
+        """Compile what a solver will need, before the clock. Default: nothing."""
 
     @property
     def strong_convexity(self) -> float:
@@ -124,8 +124,8 @@ class FiniteSum(ABC):
     def suboptimality_bound(self, gradient: Array) -> float:
         """Guaranteed bound of ``F(w) - min F`` from the gradient at ``w``.
 
-        ``sum_j g_j**2 / (2 l2_j)``, which is ``||g||**2 / (2 mu)`` for equal weights; inf
-        where F is not known to be strongly convex.
+        ``sum_j g_j**2 / (2 l2_j)``, which is ``||g||**2 / (2 mu)`` for equal weights;
+        inf where F is not known to be strongly convex.
         """
         if self.strong_convexity == 0.0:
             return math.inf

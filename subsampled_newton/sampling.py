@@ -93,7 +93,8 @@ def _probabilities(scores: Array) -> Array:
     total = scores.sum()
     if not (total > 0.0 and math.isfinite(total)):
         return np.full(len(scores), 1.0 / len(scores))
-    return 0.9 * scores / total + 0.1 / len(scores)
+    mixed: Array = 0.9 * scores / total + 0.1 / len(scores)
+    return mixed
 
 
 def uniform_sample_size(

@@ -1,4 +1,4 @@
-"""Minimizers of the quadratic model ``g's + s'Hs / 2``: functions of arrays and products.
+"""Minimizers of the quadratic model ``g's + s'Hs / 2``, functions of arrays.
 
 They import nothing from the package. Each returns a `Step` with the decrease of the
 model, so that no caller computes it again.
@@ -30,9 +30,9 @@ class Step(NamedTuple):
 def newton_step(H: Array, gradient: Array) -> Step:
     """Minimize the model exactly by a Cholesky factorisation.
 
-    A singular ``H`` (dependent columns without a ridge) has no inverse; then the step is
-    ``-H^+ gradient``, from the eigenvalues above rounding, and the status says so. That
-    is the same step wherever both exist.
+    A singular ``H`` (dependent columns without a ridge) has no inverse; then the step
+    is ``-H^+ gradient``, from the eigenvalues above rounding, and the status says so.
+    That is the same step wherever both exist.
 
     Parameters
     ----------

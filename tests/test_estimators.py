@@ -401,14 +401,14 @@ def test_one_class_is_refused(cancer):
 
 def test_three_classes_are_refused(cancer):
     X, y = cancer
-    with pytest.raises(ValueError, match="Only binary classification .* multiclass"):
+    with pytest.raises(ValueError, match=r"Only binary classification .* multiclass"):
         LogisticRegression().fit(X, y + 2 * (X[:, 0] > 20))
 
 
 def test_a_sparse_index_out_of_range_is_refused_not_read():
     X = sp.csr_array(np.eye(4))
     X.indices[2] = 1000
-    with pytest.raises(ValueError, match="indices|index"):
+    with pytest.raises(ValueError, match=r"indices|index"):
         LogisticRegression().fit(X, [0, 1, 0, 1])
 
 

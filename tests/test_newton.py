@@ -335,7 +335,7 @@ def test_hessian_sample_of_a_wrong_type_is_named():
 
 
 def test_rules_refuse_bad_parameters():
-    with pytest.raises(ValueError, match="factor must be > 1, got 1.0"):
+    with pytest.raises(ValueError, match=r"factor must be > 1, got 1\.0"):
         Growing(0.1, 1.0)
     with pytest.raises(ValueError, match=r"eps must be in \(0, 1\), got 2.0"):
         Spectral(eps=2.0)

@@ -156,7 +156,7 @@ def test_iterations_do_not_grow_with_the_condition_number():
 
 
 def test_sample_size_lemma_holds_in_frequency():
-    """With the lemma's size the sample is spectrally close with probability 1 - delta."""
+    """Samples of the lemma's size are spectrally close with probability 1 - delta."""
     n, d, eps, delta = 20_000, 4, 0.5, 0.1
     rng = np.random.default_rng(0)
     problem = logistic(n=n, d=d, l2=0.1)

@@ -19,7 +19,7 @@ __all__ = ["evaluate"]
 def evaluate(layout: Layout, value, d1):
     """Kernel that fills ``z[lo:hi]`` and adds to ``out`` (n_columns + 2).
 
-    ``out`` receives ``sum_i s_i d1_i x_i``, ``sum_i s_i d1_i`` and ``sum_i s_i value_i``.
+    ``out`` receives ``sum_i s_i d1_i x_i``, ``sum_i s_i d1_i``, ``sum_i s_i value_i``.
     """
     dot, axpy = layout.dot, layout.axpy
 

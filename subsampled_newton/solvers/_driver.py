@@ -116,7 +116,8 @@ def minimize(
     >>> rng = np.random.default_rng(0)
     >>> X = rng.standard_normal((500, 3))
     >>> y = np.where(X[:, 0] + rng.standard_normal(500) > 0, 1.0, -1.0)
-    >>> result = minimize(LinearModel(LOGISTIC, X, y, l2=1e-3), SubsampledNewton(), seed=0)
+    >>> problem = LinearModel(LOGISTIC, X, y, l2=1e-3)
+    >>> result = minimize(problem, SubsampledNewton(), seed=0)
     >>> result.status.name
     'CONVERGED'
     """

@@ -104,8 +104,8 @@ class Result:
     gradient_norm : float
         Euclidean norm of the full gradient at ``w``, in float64.
     suboptimality_bound : float
-        Guaranteed bound of ``F(w) - min F``: ``sum_j g_j**2 / (2 l2_j)``, inf where F is
-        not known to be strongly convex.
+        Guaranteed bound of ``F(w) - min F``: ``sum_j g_j**2 / (2 l2_j)``, inf where F
+        is not known to be strongly convex.
     status : Status
         Why the run ended; ``status.value`` says it in words.
     n_iter : int

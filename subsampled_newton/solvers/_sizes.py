@@ -19,7 +19,7 @@ __all__ = ["Fixed", "Growing", "Lemma", "SizeRule", "Spectral", "as_size_rule"]
 class SizeRule(Protocol):
     """Number of rows of the first and of the following samples."""
 
-    uses_curvature: bool
+    uses_curvature: ClassVar[bool]
     """Whether ``next`` looks at the ratio of curvatures, which costs O(n)."""
 
     def first(self, problem: FiniteSum) -> int: ...
@@ -61,8 +61,8 @@ class Fixed:
 class Lemma(Fixed):
     """The number of rows that guarantees a spectral approximation.
 
-    The bounds are pessimistic: on real data they often exceed n, and then a warning says
-    that all rows are used.
+    The bounds are pessimistic: on real data they often exceed n, and then a warning
+    says that all rows are used.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Lemma(Fixed):
             uniform_sample_size if self.bound == "published" else chernoff_sample_size
         )
         n = problem.n_samples
-        size = rule(
+        size: int = rule(
             problem.sample_condition(),
             problem.n_params,
             eps=self.eps,
@@ -100,8 +100,8 @@ class Lemma(Fixed):
         )
         if size == n:
             warnings.warn(
-                f"the {self.bound} bound asks for more than the {n} rows there are: all "
-                "rows are used; a fraction or Spectral() samples",
+                f"the {self.bound} bound asks for more than the {n} rows there are: "
+                "all rows are used; a fraction or Spectral() samples",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -127,7 +127,7 @@ class Growing(Fixed):
         step_size: float,
         decrement: float,
     ) -> int:
-        return min(problem.n_samples, math.ceil(self.factor * state.sample_size))
+        return min(problem.n_samples, math.ceil(self.factor * int(state.sample_size)))
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Spectral(Fixed):
 def as_size_rule(size: float | int | SizeRule) -> SizeRule:
     """Return a rule for a fraction, a count or a rule."""
     if isinstance(size, int | float | np.number):
-        return Fixed(size)  # type: ignore[arg-type]
+        return Fixed(size)
     if not hasattr(size, "first"):
         raise TypeError(
             "hessian_sample must be a fraction in (0, 1], a number of rows or a rule "

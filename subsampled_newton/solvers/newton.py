@@ -54,8 +54,8 @@ class SubsampledNewton:
     """Newton's method with a sampled Hessian, exact or inexact solves, and Armijo.
 
     In each iteration: full (or sampled) gradient g, sample S, Hessian ``H_S`` with the
-    full ridge, direction p with ``H_S p ~ -g``, the largest step ``1, b, b**2, ...`` that
-    satisfies Armijo's condition. One read of the data when the unit step is accepted,
+    full ridge, direction p with ``H_S p ~ -g``, the largest step ``1, b, b**2, ...``
+    that satisfies Armijo's condition. One read of the data when the unit step is accepted,
     which theory promises from some iteration on. With ``hessian_sample=1.0`` this is
     Newton's method.
 
@@ -66,8 +66,8 @@ class SubsampledNewton:
         `Lemma`, `Growing`, `Spectral`. 5 % is the fraction of the empirical studies.
     sampling : {"uniform", "row-norms", "leverage"}, default "uniform"
         ``"row-norms"``: in proportion to ``d2_i ||x_i||**2``; ``"leverage"``: to
-        approximate ridge leverage scores, which keeps the rate sqrt(d/s) on rows of very
-        different influence.
+        approximate ridge leverage scores, which keeps the rate sqrt(d/s) on rows of
+        very different influence.
     linear_solver : {"cholesky", "cg"}, default "cholesky"
         ``"cholesky"`` forms the sampled Hessian and solves exactly; ``"cg"`` solves
         to the relative residual ``theta1`` and forms nothing when d is large.
@@ -75,8 +75,8 @@ class SubsampledNewton:
         ``||H p + g|| <= theta1 ||g||``. Default ``min(0.1, sqrt(||g|| / ||g_0||))``, so
         that convergence is not slowed near the solution.
     theta2 : float in (0, 1), default 0.1
-        ``g'p <= -(1 - theta2) p'Hp``; conjugate gradients from zero satisfy it with 0, so
-        a violation means a wrong product, and the direction is refused.
+        ``g'p <= -(1 - theta2) p'Hp``; conjugate gradients from zero satisfy it with 0,
+        so a violation means a wrong product, and the direction is refused.
     max_inner : int, default 250
         Largest number of conjugate gradient iterations.
     gradient_sample : float in (0, 1), optional
