@@ -10,7 +10,7 @@ from tqdm import tqdm
 from bench import ours, rivals
 from bench.problems import Objective, Reference
 from bench.rows import Row
-from bench.sweep import Outcome, Sweep, iterations, tolerance
+from bench.sweep import ITERATIONS, Outcome, Sweep, tolerance
 
 __all__ = ["DEFAULT_SOLVERS", "SOLVERS", "Settings", "measure"]
 
@@ -94,7 +94,7 @@ def _sweep(name: str, settings: Settings, objective: Objective) -> Sweep:
     return Sweep(
         name,
         fit,
-        range(4, 50, 2) if by_tolerance else iterations(),
+        range(4, 50, 2) if by_tolerance else ITERATIONS,
         budget=budget,
         parameters=parameters,
         proportional=not by_tolerance,

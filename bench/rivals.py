@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from bench.problems import Objective
-from bench.sweep import Outcome
+from bench.sweep import Outcome, settle
 
 __all__ = ["BY_TOLERANCE", "RIVALS", "best_threads", "fit"]
 
@@ -62,6 +62,7 @@ def fit(
         # Not converged within the budget is what we ask for; a line search that gives
         # up is part of the result.
         warnings.simplefilter("always")
+        settle()
         start = time.perf_counter()
         model.fit(objective.X, objective.y)
         seconds = time.perf_counter() - start

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 import subsampled_newton
 
-__all__ = ["LEVELS", "Emit", "Row", "machine", "versions"]
+__all__ = ["LEVELS", "Emit", "Row", "limited_threads", "machine", "versions"]
 
 LEVELS = (1e-3, 1e-6, 1e-10)
 """Relative suboptimalities whose times are reported."""
@@ -38,6 +41,8 @@ class Row:
     props: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
 
+
+_VARIABLE = "SUBSAMPLED_NEWTON_NUM_THREADS"
 
 Emit = Callable[[Row], None]
 
@@ -68,3 +73,21 @@ def machine(threads: int | None) -> dict[str, Any]:
         "threads": threads or cores,
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+@contextlib.contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Limit our threads, BLAS and OpenMP inside the ``with`` block; None: no limit."""
+    if count is None:
+        yield
+        return
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = str(count)
+    try:
+        with threadpool_limits(count):
+            yield
+    finally:
+        if before is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = before

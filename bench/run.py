@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from threadpoolctl import threadpool_limits
 
 from bench import ours
 from bench.measure import Settings, measure
 from bench.plot import draw
 from bench.problems import Objective, Reference, find_reference, load_objective
-from bench.rows import LEVELS, Row, machine, versions
+from bench.rows import LEVELS, Row, limited_threads, machine, versions
 from bench.summary import summarize, table
 
 __all__ = ["run"]
@@ -30,7 +25,6 @@ NOTES = (
     "Values of whole fits and F* are evaluated with NumPy, values of traces by the "
     "solver. The gradient norms of 'auto' belong to equilibrated columns.",
 )
-_VARIABLE = "SUBSAMPLED_NEWTON_NUM_THREADS"
 
 
 def run(settings: Settings, folder: Path) -> int:
@@ -43,7 +37,7 @@ def run(settings: Settings, folder: Path) -> int:
     computer = machine(settings.threads)
     rows: list[Row] = []
     failures: dict[str, str] = {}
-    with _threads(settings.threads):
+    with limited_threads(settings.threads):
         try:
             print(f"Loading {settings.dataset} ...", flush=True)
             objective = load_objective(
@@ -126,21 +120,3 @@ def _flat(row: Row, objective: Objective) -> dict[str, Any]:
         "alpha": objective.alpha,
     }
     return {**common, **asdict(row)}
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Limit our threads, BLAS and OpenMP."""
-    if count is None:
-        yield
-        return
-    before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = str(count)
-    try:
-        with threadpool_limits(count):
-            yield
-    finally:
-        if before is None:
-            del os.environ[_VARIABLE]
-        else:
-            os.environ[_VARIABLE] = before

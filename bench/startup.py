@@ -78,16 +78,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cold", type=count, default=3, help="cold fits (default 3)")
     options = parser.parse_args(argv)
     # In turns, after one round that fills the caches of the file system.
-    times: dict[str, list[float]] = {BASE: [], f"{BASE}, subsampled_newton": []}
-    for repeat in range(options.repeats + 1):
-        for statement, values in times.items():
-            seconds = seconds_of(IMPORT.format(statement=statement))
-            if repeat:
-                values.append(seconds)
-    for statement, values in times.items():
-        print(f"{statement:58} {median(values):7.2f} s")
-    base, ours = (median(values) for values in times.values())
-    print(f"{'  the package itself':58} {ours - base:7.2f} s", flush=True)
+    statements = (BASE, f"{BASE}, subsampled_newton")
+    rounds = [
+        [seconds_of(IMPORT.format(statement=statement)) for statement in statements]
+        for _ in range(options.repeats + 1)
+    ][1:]
+    for statement, seconds in zip(statements, zip(*rounds, strict=True), strict=True):
+        print(f"{statement:58} {median(seconds):7.2f} s")
+    difference = median(ours - base for base, ours in rounds)
+    print(f"{'  the package itself':58} {difference:7.2f} s", flush=True)
 
     cold = []
     for _ in range(options.cold):

@@ -38,8 +38,8 @@ def summarize(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """One record per solver: what reaching each level took, and the best reached.
 
     A level of a trace is reached at its first iteration at or below it; a level of
-    whole fits by the fastest budget with which every repetition reached it. Seconds and
-    passes are medians over the runs.
+    whole fits by the fastest budget with which every repetition reached it, among those
+    repeated most. Seconds and passes are medians over the runs.
     """
     by_solver: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -81,15 +81,16 @@ def _of_fits(rows: list[Row]) -> dict[str, Any]:
         fits[row.budget].append(row)
     levels = []
     for level in LEVELS:
-        good = {
-            budget: median(r.seconds for r in group)
-            for budget, group in fits.items()
-            if max(r.suboptimality for r in group) <= level
-        }
-        budget = min(good, key=lambda b: good[b], default=None)
-        seconds = math.inf if budget is None else good[budget]
-        runs = 0 if budget is None else len(fits[budget])
-        levels.append(_level(level, seconds, runs, budget=budget))
+        # (-runs, seconds, budget): the smallest is the one to report.
+        runs, seconds, budget = min(
+            (
+                (-len(group), median(r.seconds for r in group), budget)
+                for budget, group in fits.items()
+                if max(r.suboptimality for r in group) <= level
+            ),
+            default=(0, math.inf, None),
+        )
+        levels.append(_level(level, seconds, -runs, budget=budget))
     reached = all(level["seconds"] is not None for level in levels)
     stalled = any(r.status not in ("MAX_ITER", "CONVERGED") for r in rows)
     status = "reached" if reached else "stalled" if stalled else "time cap"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -14,7 +16,10 @@ from numpy.typing import NDArray
 from bench.problems import Objective, Reference
 from bench.rows import LEVELS, Emit, Row
 
-__all__ = ["Outcome", "Sweep", "iterations", "tolerance"]
+__all__ = ["ITERATIONS", "Outcome", "Sweep", "settle", "tolerance"]
+
+ITERATIONS = tuple(sorted({m << k for m in (2, 3) for k in range(20)} | {1}))
+"""1, 2, 3, 4, 6, 8, 12, ...: the search refines afterwards."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,13 @@ class Outcome:
     props: int | None = None
 
 
-def iterations() -> Iterator[int]:
-    """1, 2, 3, 4, 6, 8, 12, ...: the search refines afterwards."""
-    yield 1
-    k = 2
-    while True:
-        yield k
-        yield k * 3 // 2
-        k *= 2
+def settle() -> None:
+    """Wait until the threads of BLAS sleep.
+
+    After a product they keep their cores busy for some 30 ms in the hope of another
+    one, and what runs next would pay for it.
+    """
+    time.sleep(0.05)
 
 
 def tolerance(k: int) -> float:
@@ -54,7 +58,7 @@ class Sweep:
         Solver, for the rows.
     fit : callable, (k, seed) -> Outcome
         A whole fit from scratch.
-    ks : iterable of int
+    ks : sequence of int
         Growing budgets.
     budget : callable, int -> dict
         The parameter of the solver that k stands for, alone.
@@ -72,7 +76,7 @@ class Sweep:
         self,
         name: str,
         fit: Callable[[int, int], Outcome],
-        ks: Iterable[int],
+        ks: Sequence[int],
         *,
         budget: Callable[[int], dict[str, float]],
         parameters: dict[str, Any],
@@ -85,7 +89,7 @@ class Sweep:
         self.budget, self.parameters = budget, parameters
         self.proportional = proportional
         self.cap, self.seed, self.repeats = cap, seed, repeats
-        self.spent = 0.0
+        self.spent, self.best = 0.0, math.inf
         self.seconds: dict[int, list[float]] = defaultdict(list)
         self.reached: dict[int, float] = {}
         """Largest suboptimality of the fits with a budget."""
@@ -96,13 +100,11 @@ class Sweep:
         self._explore()
         for level in LEVELS:
             self._refine(level)
-        for repeat in range(1, self.repeats):
-            for k in sorted({k for level in LEVELS if (k := self.smallest(level))}):
-                if self._affordable(k):
-                    self._run(k, repeat)
+        for level in LEVELS:
+            self._repeat(level)
 
     def smallest(self, level: float) -> int | None:
-        """Smallest budget that reached a level."""
+        """Smallest budget of which every fit reached a level."""
         return min((k for k, s in self.reached.items() if s <= level), default=None)
 
     def _explore(self) -> None:
@@ -121,6 +123,18 @@ class Sweep:
                 return
             self._run(middle, 0)
 
+    def _repeat(self, level: float) -> None:
+        """Repeat the smallest budget; a larger one where another seed fails with it."""
+        while self.best <= level:
+            k = self.smallest(level)
+            if k is None:
+                k = next((k for k in self.ks if k > max(self.reached)), None)
+            elif len(self.seconds[k]) >= self.repeats:
+                return
+            if k is None or not self._affordable(k):
+                return
+            self._run(k, len(self.seconds[k]))
+
     def _affordable(self, k: int) -> bool:
         """Whether a fit is expected to fit in the time: it cannot be interrupted."""
         nearest = max((j for j in self.reached if j <= k), default=min(self.reached))
@@ -134,6 +148,7 @@ class Sweep:
         outcome = self.fit(k, seed)
         value, norm = self.objective.evaluate(outcome.w)
         suboptimality = self.reference.suboptimality(value)
+        self.best = min(self.best, suboptimality)
         self.spent += outcome.seconds
         self.seconds[k].append(outcome.seconds)
         self.reached[k] = max(self.reached.get(k, 0.0), suboptimality)

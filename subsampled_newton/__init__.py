@@ -23,6 +23,7 @@ from subsampled_newton.problem import FiniteSum, check_derivatives
 from subsampled_newton.solvers._driver import State, minimize
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 from subsampled_newton.solvers._sizes import Growing, Lemma, Spectral
+from subsampled_newton.solvers.multilevel import MultilevelNewton
 from subsampled_newton.solvers.newton import SubsampledNewton
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ __all__ = [
     "Lemma",
     "LinearModel",
     "LogisticRegression",
+    "MultilevelNewton",
     "PointwiseLoss",
     "Result",
     "Ridge",

@@ -372,14 +372,13 @@ class DenseRows(Rows):
 
     def row_norms(self) -> Array:
         out = np.empty(self.n_rows)
-
-        def block(lo: int, hi: int) -> None:
-            for start in range(lo, hi, CHUNK):
-                stop = min(start + CHUNK, hi)
-                A = self._dense_block(start, stop)
-                out[start:stop] = np.einsum("ij,ij->i", A, A)
-
-        self._run(block)
+        kernel = linear.row_norms()
+        view = self._X.view()
+        view.flags.writeable = False
+        columns = self.columns
+        self._run(
+            lambda lo, hi: kernel(view, lo, hi, columns.shift, columns.scale, out)
+        )
         return out + self.columns.intercept
 
     def _block(self, lo: int, hi: int) -> NDArray[Any]:

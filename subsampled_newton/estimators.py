@@ -34,7 +34,7 @@ from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.losses import LOGISTIC, SQUARED, PointwiseLoss
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._result import Result, Status
-from subsampled_newton.solvers._sizes import Spectral
+from subsampled_newton.solvers.multilevel import MultilevelNewton
 from subsampled_newton.solvers.newton import SubsampledNewton
 
 __all__ = ["SOLVERS", "LogisticRegression", "Ridge", "warmup"]
@@ -44,13 +44,14 @@ Array = NDArray[np.float64]
 SOLVERS: dict[str, Solver] = {
     "newton": SubsampledNewton(1.0),
     "newton-cg": SubsampledNewton(1.0, linear_solver="cg"),
+    "multilevel-newton": MultilevelNewton(),
     "subsampled-newton": SubsampledNewton(),
     "subsampled-newton-cg": SubsampledNewton(linear_solver="cg"),
     "subsampled-newton-leverage": SubsampledNewton(0.01, sampling="leverage"),
 }
 """Solvers by name, besides ``"auto"``."""
 
-SMALL = 10_000
+SMALL = 20_000
 """Rows below which sampling saves less than its overhead."""
 LARGEST_LP = 5_000_000
 """Entries of X up to which a linear program decides quasi-complete separation."""
@@ -163,9 +164,9 @@ class LogisticRegression(ClassifierMixin, _LinearEstimator):  # type: ignore[mis
     max_iter : int, default 200
         Largest number of iterations.
     solver : str or Solver, default "auto"
-        ``"auto"``: Newton's method with a Hessian sample that grows when needed, on all
-        rows when they are few, by conjugate gradients when the columns are many.
-        ``"newton"``, ``"newton-cg"``, ``"subsampled-newton"``,
+        ``"auto"``: Newton's method when the rows are few, `MultilevelNewton` when they
+        are many, conjugate gradients when the columns are. ``"newton"``,
+        ``"newton-cg"``, ``"multilevel-newton"``, ``"subsampled-newton"``,
         ``"subsampled-newton-cg"``, ``"subsampled-newton-leverage"``: see `SOLVERS`. Or
         a solver with parameters of your own.
     class_weight : dict or "balanced", optional
@@ -501,9 +502,9 @@ def _choose(problem: LinearModel) -> Solver:
     n, d = problem.n_samples, problem.n_params
     if d > FORMED_MAX_PARAMS:
         return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
-    if n <= max(SMALL, 40 * d):
+    if n <= max(SMALL, 40 * d) or problem.loss is SQUARED:
         return SubsampledNewton(1.0)
-    return SubsampledNewton(Spectral(max(0.05, 20 * d / n)))
+    return MultilevelNewton()
 
 
 def _separable(problem: LinearModel, w: Array) -> bool:

@@ -71,12 +71,19 @@ class LinearModel(FiniteSum):
     def at(self, w: ArrayLike) -> LinearPoint:
         return LinearPoint(self, as_vector(w, self.n_params))
 
-    def restrict(self, rows: Indices) -> LinearModel:
+    def restrict(self, rows: Indices, weights: Array | None = None) -> LinearModel:
+        """Return the objective over some of the samples, with the same ridge.
+
+        ``weights`` of mean one multiply the sample weights: those of a non-uniform
+        sample make the mean over it an estimate of the mean over all rows.
+        """
         part = object.__new__(LinearModel)
         FiniteSum.__init__(part, len(rows), self.n_params, self.l2)
         part.loss, part.convex, part.work = self.loss, self.convex, self.work
         part.rows = self.rows.take(rows)
         part.y, part.weights = self.y[rows], self.weights[rows]
+        if weights is not None:
+            part.weights = part.weights * weights
         return part
 
     def value(self, w: Array, rows: Indices | None = None) -> float:
@@ -93,6 +100,13 @@ class LinearModel(FiniteSum):
         z = part.rows.matvec(w)
         h = part.rows.pointwise(part.loss.d2, z, part.y, part.weights)
         return part.rows.hess_vec(h, v) / part.n_samples
+
+    def value_at_zero(self) -> float:
+        """F(0), without reading the rows."""
+        zero = np.zeros(self.n_samples)
+        return self.rows.mean_along(
+            self.loss.value, zero, zero, 0.0, self.y, self.weights
+        )
 
     def warm_up(self) -> None:
         with self.work.uncounted():
@@ -199,6 +213,15 @@ class LinearPoint:
         rows = p.rows.take(keep)
         h = rows.pointwise(p.loss.d2, self.z[keep], p.y[keep], p.weights[keep])
         return LinearHessian(rows, h * sample.weights, p.l2, p.work)
+
+    def hessian_on(self, part: LinearModel, keep: Indices | None) -> LinearHessian:
+        """Hessian of ``part``, a restriction to the rows ``keep`` gathered before.
+
+        The predictions are taken from this point: the rows are not read for them.
+        """
+        z = self.z if keep is None else self.z[keep]
+        h = part.rows.pointwise(part.loss.d2, z, part.y, part.weights)
+        return LinearHessian(part.rows, h / part.n_samples, part.l2, part.work)
 
     def along(self, direction: Array) -> LinearLine:
         """F along a direction."""

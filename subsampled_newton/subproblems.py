@@ -13,7 +13,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-__all__ = ["Step", "conjugate_gradient", "newton_step"]
+__all__ = ["Step", "bfgs_update", "conjugate_gradient", "newton_step"]
 
 Array = NDArray[np.float64]
 
@@ -64,6 +64,24 @@ def newton_step(H: Array, gradient: Array) -> Step:
         status = "singular"
     vector = scale * solution
     return Step(vector, -0.5 * float(gradient @ vector), 0, status)
+
+
+def bfgs_update(H: Array, s: Array, y: Array) -> Array:
+    """Return the BFGS update of ``H`` for a step ``s`` and its gradient change ``y``.
+
+    The result maps s to y, and is positive definite if H is. A pair without positive
+    curvature is left out.
+
+    References
+    ----------
+    .. [1] Nocedal and Wright, Numerical Optimization, 2nd ed., (6.19).
+    """
+    Hs = H @ s
+    curvature, model = float(y @ s), float(s @ Hs)
+    if not (curvature > 0.0 and model > 0.0):
+        return H
+    updated: Array = H + np.outer(y, y) / curvature - np.outer(Hs, Hs) / model
+    return updated
 
 
 def conjugate_gradient(

@@ -92,7 +92,7 @@ def test_every_solver_by_name_finds_the_same_minimum(name):
 def test_auto_samples_when_rows_are_many():
     X, y = make_classification(30_000, 10, flip_y=0.2, random_state=0)
     model = LogisticRegression(random_state=0).fit(X, y)
-    assert 0 < model.history_["hessian_rows"][1] <= 0.1 * len(X)
+    assert 0 < model.history_["hessian_rows"][1] <= 0.11 * len(X)
 
 
 def test_a_solver_object_is_used():

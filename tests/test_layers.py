@@ -28,7 +28,9 @@ FLOORS = {
     "solvers._result": 4.0,
     "solvers._driver": 4.1,
     "solvers._sizes": 4.1,
+    "solvers._descent": 4.1,
     "solvers.newton": 4.2,
+    "solvers.multilevel": 4.3,
     "estimators": 5.0,
     "": 6.0,
 }

@@ -14,6 +14,7 @@ from subsampled_newton import (
     Growing,
     Lemma,
     LinearModel,
+    MultilevelNewton,
     PointwiseLoss,
     Spectral,
     Status,
@@ -31,6 +32,7 @@ SOLVERS = {
     "row-norms": SubsampledNewton(0.2, sampling="row-norms"),
     "leverage": SubsampledNewton(0.2, sampling="leverage", score_refresh=3),
     "sampled gradient": SubsampledNewton(0.2, gradient_sample=0.1),
+    "multilevel": MultilevelNewton(),
 }
 every_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 

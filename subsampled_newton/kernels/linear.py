@@ -12,7 +12,15 @@ import numpy as np
 from subsampled_newton._jit import compiled, inlinable
 from subsampled_newton.kernels.rows import Layout
 
-__all__ = ["BLOCK", "column_moments", "hess_vec", "matvec", "rmatvec", "total"]
+__all__ = [
+    "BLOCK",
+    "column_moments",
+    "hess_vec",
+    "matvec",
+    "rmatvec",
+    "row_norms",
+    "total",
+]
 
 BLOCK = 128
 """Rows that stay in the second-level cache between the two uses of a fused loop. 64 to
@@ -112,3 +120,20 @@ def column_moments(column_major: bool):
                     second[j] += weights[i] * deviation * deviation
 
     return column_moments_kernel
+
+
+@functools.cache
+def row_norms():
+    """Kernel that fills ``out[i] = sum_j ((x_ij - shift_j) scale_j)**2``."""
+
+    @compiled(fastmath={"reassoc", "contract"})
+    def row_norms_kernel(X, lo, hi, shift, scale, out):
+        block, norms = X[lo:hi], out[lo:hi]
+        for i in range(block.shape[0]):
+            total = 0.0
+            for j in range(block.shape[1]):
+                value = (block[i, j] - shift[j]) * scale[j]
+                total += value * value
+            norms[i] = total
+
+    return row_norms_kernel

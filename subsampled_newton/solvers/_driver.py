@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -38,6 +38,10 @@ class State:
     """Norm of a sampled gradient; None when the solver uses the full one."""
     outcome: Status | None = None
     """Set by a step that cannot go on."""
+
+    def detached(self) -> Self:
+        """Without what is a function of ``w``, for a checkpoint."""
+        return replace(self, point=None)  # type: ignore[arg-type]  # restored by resume
 
 
 class Solver(Protocol):
@@ -204,7 +208,7 @@ def minimize(
 
     checkpoint = Checkpoint(
         state.point.w.copy(),
-        replace(state, point=None),  # type: ignore[arg-type]  # restored by resume
+        state.detached(),
         dict(rng.bit_generator.state),
         records,
         seconds,

@@ -14,18 +14,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from subsampled_newton.linesearch import armijo
 from subsampled_newton.problem import FiniteSum, Hessian, Point
 from subsampled_newton.sampling import Sample, bernoulli, full, uniform
+from subsampled_newton.solvers._descent import descend, model_curvature
 from subsampled_newton.solvers._driver import State
-from subsampled_newton.solvers._result import Status
 from subsampled_newton.solvers._sizes import SizeRule, as_size_rule
 from subsampled_newton.subproblems import Step, conjugate_gradient, newton_step
 
 __all__ = ["NewtonState", "SubsampledNewton"]
 
-ROUNDING = 64 * np.finfo(np.float64).eps
-"""A predicted decrease below this fraction of the value cannot be seen in it."""
 MAX_FAILURES = 5
 """Steps in a row that may fail on new samples before the run ends."""
 
@@ -55,9 +52,9 @@ class SubsampledNewton:
 
     In each iteration: full (or sampled) gradient g, sample S, Hessian ``H_S`` with the
     full ridge, direction p with ``H_S p ~ -g``, the largest step ``1, b, b**2, ...``
-    that satisfies Armijo's condition. One read of the data when the unit step is accepted,
-    which theory promises from some iteration on. With ``hessian_sample=1.0`` this is
-    Newton's method.
+    that satisfies Armijo's condition. One read of the data when the unit step is
+    accepted, which theory promises from some iteration on. With ``hessian_sample=1.0``
+    this is Newton's method.
 
     Parameters
     ----------
@@ -175,33 +172,22 @@ class SubsampledNewton:
         step = self._solve(hessian, gradient, state, norm / (first_norm or 1.0))
         slope = float(gradient @ step.vector)
 
-        rule = as_size_rule(self.hessian_sample)
-        outcome, ratio, step_size, next_point = None, 1.0, 0.0, state.point
-        if not (slope < 0.0 and self._angle_condition(slope, step)):
-            outcome = Status.NOT_DESCENT
-        else:
-            line = point.along(step.vector)
-            search = armijo(
-                line,
-                point.value,
-                slope,
-                gradient_norm=norm,
-                c1=self.c1,
-                shrink=self.shrink,
-                max_backtracks=self.max_backtracks,
-            )
-            step_size = search.step_size
-            if rule.uses_curvature and sample.n_rows < part.n_samples:
-                ratio = _curvature(slope, step) / line.curvature()
-            if search.trial is not None:
-                accepted = search.trial.point
-                next_point = problem.at(accepted.w) if sampled else accepted
-            elif step.model_decrease <= ROUNDING * abs(point.value):
-                outcome = Status.PRECISION
-            else:
-                outcome = Status.LINE_SEARCH_FAILED
+        descent = descend(
+            point,
+            step,
+            theta2=self.theta2,
+            c1=self.c1,
+            shrink=self.shrink,
+            max_backtracks=self.max_backtracks,
+        )
+        next_point, outcome = state.point, descent.outcome
+        if descent.point is not None:
+            next_point = problem.at(descent.point.w) if sampled else descent.point
 
-        size = rule.next(problem, state, ratio, step_size, -slope)
+        rule, ratio = as_size_rule(self.hessian_sample), 1.0
+        if rule.uses_curvature and sample.n_rows < part.n_samples:
+            ratio = model_curvature(slope, step) / descent.line.curvature()
+        size = rule.next(problem, state, ratio, descent.step_size, -slope)
         failures = 0 if outcome is None else state.failures + 1
         partial = sample.n_rows < problem.n_samples
         if sampled or (partial and failures < MAX_FAILURES):
@@ -210,7 +196,7 @@ class SubsampledNewton:
         return NewtonState(
             next_point,
             iteration=state.iteration + 1,
-            step_size=step_size,
+            step_size=descent.step_size,
             inner_iterations=step.inner_iterations,
             hessian_rows=sample.n_rows,
             gradient_estimate=norm if sampled else None,
@@ -259,12 +245,3 @@ class SubsampledNewton:
         limit = min(self.max_inner, 2 * len(gradient))
         hessian.prepare(max(10, state.inner_iterations))
         return conjugate_gradient(hessian.matvec, gradient, rtol=theta1, max_iter=limit)
-
-    def _angle_condition(self, slope: float, step: Step) -> bool:
-        """Second inner condition of Algorithm 5: ``g'p <= -(1 - theta2) p'Hp``."""
-        return slope <= -(1.0 - self.theta2) * _curvature(slope, step)
-
-
-def _curvature(slope: float, step: Step) -> float:
-    """``p'Hp`` from the decrease ``-g'p - p'Hp / 2`` of the model."""
-    return -2.0 * (step.model_decrease + slope)

@@ -1,0 +1,66 @@
+"""One damped Newton step: what every line-search solver does with its direction."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from subsampled_newton.linesearch import armijo
+from subsampled_newton.problem import Line, Point
+from subsampled_newton.solvers._result import Status
+from subsampled_newton.subproblems import Step
+
+__all__ = ["Descent", "descend"]
+
+ROUNDING = 64 * np.finfo(np.float64).eps
+"""A predicted decrease below this fraction of the value cannot be seen in it."""
+
+
+class Descent(NamedTuple):
+    """The accepted point, or why there is none."""
+
+    point: Point | None
+    step_size: float
+    outcome: Status | None
+    line: Line
+
+
+def descend(
+    point: Point,
+    step: Step,
+    *,
+    theta2: float = 0.1,
+    c1: float = 1e-4,
+    shrink: float = 0.5,
+    max_backtracks: int = 30,
+) -> Descent:
+    """Search along the step of a quadratic model, from the unit step down.
+
+    A direction that violates ``g'p <= -(1 - theta2) p'Hp``, the second inner condition
+    of Roosta-Khorasani and Mahoney's Algorithm 5, is refused as not downhill.
+    """
+    gradient = point.gradient
+    slope = float(gradient @ step.vector)
+    line = point.along(step.vector)
+    if not (slope < 0.0 and slope <= -(1.0 - theta2) * model_curvature(slope, step)):
+        return Descent(None, 0.0, Status.NOT_DESCENT, line)
+    search = armijo(
+        line,
+        point.value,
+        slope,
+        gradient_norm=float(np.linalg.norm(gradient)),
+        c1=c1,
+        shrink=shrink,
+        max_backtracks=max_backtracks,
+    )
+    if search.trial is not None:
+        return Descent(search.trial.point, search.step_size, None, line)
+    seen = step.model_decrease > ROUNDING * abs(point.value)
+    outcome = Status.LINE_SEARCH_FAILED if seen else Status.PRECISION
+    return Descent(None, 0.0, outcome, line)
+
+
+def model_curvature(slope: float, step: Step) -> float:
+    """``p'Hp`` from the decrease ``-g'p - p'Hp / 2`` of the model."""
+    return -2.0 * (step.model_decrease + slope)

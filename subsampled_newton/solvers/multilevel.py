@@ -1,0 +1,202 @@
+"""Newton's method on all rows, started on samples and with the Hessian of a sample.
+
+Not from a paper: a combination of known parts, made for tall problems. The start on
+growing samples is that of Ada Newton (Mokhtari et al., NIPS 2016), the Hessian of a
+sample that of sub-sampled Newton methods; rows are kept in proportion to the mass of
+their columns, so that the few rows of a rare category are all there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from subsampled_newton.linear_model import LinearModel, LinearPoint
+from subsampled_newton.problem import FiniteSum, Point
+from subsampled_newton.sampling import bernoulli, uniform
+from subsampled_newton.solvers._descent import descend
+from subsampled_newton.solvers._driver import State, minimize
+from subsampled_newton.solvers.newton import NewtonState, SubsampledNewton
+from subsampled_newton.subproblems import bfgs_update, newton_step
+
+__all__ = ["MultilevelNewton", "MultilevelState"]
+
+MIN_ROWS_PER_PARAM = 20
+"""A smaller sample has a Hessian that is wrong by more than sqrt(1 / 20) somewhere."""
+MEMORY = 10
+"""Pairs kept. They come from the full gradients that the steps compute anyway."""
+
+
+@dataclass(frozen=True)
+class MultilevelState(State):
+    """State of `MultilevelNewton`."""
+
+    rows: np.ndarray | None = None
+    """Rows of the sample; None for all of them, or before the first step."""
+    weights: np.ndarray | None = None
+    """Importance weights of these rows, of mean one."""
+    part: LinearModel | None = None
+    """The problem on these rows, gathered once."""
+    size: int = 0
+    """Rows that the next sample is to have."""
+    decrement: float = math.nan
+    pairs: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    """Last steps and the changes of the full gradient along them."""
+
+    def detached(self) -> MultilevelState:
+        """Without what can be computed again: the point and the gathered rows."""
+        return replace(super().detached(), part=None)
+
+
+@dataclass(frozen=True)
+class MultilevelNewton:
+    """Newton's method from a sampled start with a sampled Hessian, for tall problems.
+
+    1. Keep row i with probability in proportion to ``||x_i||**2``. On columns of equal
+       size, as the estimators make them, this is the mass of its columns,
+       ``sum_j x_ij**2 / sum_k x_kj**2``: rows that alone carry a column are certain.
+    2. Minimize on a tenth of the sample, then on the sample, each to its statistical
+       accuracy: a Newton decrement of ``0.3 d / rows``.
+    3. Newton steps on all rows with the Hessian of the sample at the current point and
+       Armijo's rule: one read of the data a step, and a contraction of the error of
+       about ``sqrt(d / rows)``. The full gradients of the steps so far correct the
+       Hessian by BFGS updates, for nothing: directions that the sample misjudges would
+       converge by a factor 2 a step, and take two steps together instead. Take twice
+       the rows when a step is shortened or the decrement falls by less than 4. All
+       rows, in the end, is Newton's method.
+
+    Parameters
+    ----------
+    fraction : float in (0, 1], default 0.1
+        Fraction of the rows in the sample; never less than 20 rows per parameter.
+        5 % needs two passes more on covtype at lambda = 1/n, 20 % saves none.
+
+    References
+    ----------
+    .. [1] A. Mokhtari et al., Adaptive Newton method for empirical risk minimization to
+       statistical accuracy, NIPS 2016.
+    .. [2] F. Roosta-Khorasani, M. W. Mahoney, Sub-sampled Newton methods I,
+       arXiv:1601.04737.
+    """
+
+    fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.fraction, float) and 0.0 < self.fraction <= 1.0):
+            raise ValueError(f"fraction must be in (0.0, 1.0], got {self.fraction!r}")
+
+    def init(
+        self, problem: FiniteSum, point: Point, rng: np.random.Generator
+    ) -> MultilevelState:
+        """State before the first step."""
+        if not isinstance(problem, LinearModel) or not problem.convex:
+            raise TypeError(
+                "MultilevelNewton needs a LinearModel with a convex loss, got "
+                f"{type(problem).__name__}"
+            )
+        n, d = problem.n_samples, problem.n_params
+        size = min(n, max(math.ceil(self.fraction * n), MIN_ROWS_PER_PARAM * d))
+        # At 0 the start needs no evaluation on all rows; elsewhere it might be optimal.
+        estimate = None if np.any(point.w) else math.inf
+        return MultilevelState(point, size=size, gradient_estimate=estimate)
+
+    def step(
+        self, problem: FiniteSum, state: MultilevelState, rng: np.random.Generator
+    ) -> MultilevelState:
+        """Start on samples in the first step, go on with all rows in the others."""
+        assert isinstance(problem, LinearModel)
+        state = self._gathered(problem, state, rng)
+        assert state.part is not None
+        if state.gradient_estimate is not None:
+            return self._start(problem, state.part, state, rng)
+        point = state.point
+        assert isinstance(point, LinearPoint)
+        hessian = point.hessian_on(state.part, state.rows)
+        H = hessian.dense()
+        for s, y in state.pairs:
+            H = bfgs_update(H, s, y)
+        step = newton_step(H, point.gradient)
+        descent = descend(point, step)
+        decrement = -float(point.gradient @ step.vector)
+        pairs = state.pairs
+        if descent.point is not None:
+            s = descent.point.w - point.w
+            pairs = (
+                *pairs[-MEMORY + 1 :],
+                (s, descent.point.gradient - point.gradient),
+            )
+
+        everything = state.part is problem
+        good = descent.step_size == 1.0 and not decrement > 0.25 * state.decrement
+        if not (good or everything):
+            state = replace(state, part=None, rows=None, size=2 * state.size)
+        return replace(
+            state,
+            point=descent.point or point,
+            iteration=state.iteration + 1,
+            step_size=descent.step_size,
+            hessian_rows=hessian.rows.n_rows,
+            outcome=descent.outcome if everything else None,
+            decrement=decrement,
+            pairs=pairs,
+        )
+
+    def _gathered(
+        self, problem: LinearModel, state: MultilevelState, rng: np.random.Generator
+    ) -> MultilevelState:
+        """State with its sample at hand: drawn, or gathered again after a resume."""
+        if state.part is not None:
+            return state
+        if state.rows is not None:
+            with problem.work.uncounted():  # the interrupted run has paid for it
+                return replace(state, part=problem.restrict(state.rows, state.weights))
+        # Above half of the rows a sample saves less than its copy costs.
+        if 2 * state.size > problem.n_samples:
+            return replace(state, part=problem)
+        sample = bernoulli(problem.rows.row_norms(), state.size, rng)
+        assert sample.rows is not None
+        weights = np.asarray(sample.weights) * sample.n_rows
+        part = problem.restrict(sample.rows, weights)
+        return replace(state, rows=sample.rows, weights=weights, part=part)
+
+    def _start(
+        self,
+        problem: LinearModel,
+        part: LinearModel,
+        state: MultilevelState,
+        rng: np.random.Generator,
+    ) -> MultilevelState:
+        """Minimize on a tenth of the sample, then on the sample."""
+        n, d = part.n_samples, part.n_params
+        levels = [part]
+        first = uniform(n, max(n // 10, MIN_ROWS_PER_PARAM * d), rng)
+        if first.rows is not None:
+            levels.insert(0, part.restrict(first.rows))
+        w = state.point.w
+        for level in levels:
+            accuracy = 0.3 * d / level.n_samples
+
+            def accurate(inner: State, accuracy: float = accuracy) -> bool:
+                assert isinstance(inner, NewtonState)
+                return inner.decrement < accuracy
+
+            w = minimize(
+                level,
+                SubsampledNewton(1.0),
+                w,
+                tol=0.0,
+                max_iter=20,
+                callback=accurate,
+            ).w
+        point = problem.at(w)
+        if not point.value <= problem.value_at_zero():
+            point = problem.at(state.point.w)
+        return replace(
+            state,
+            point=point,
+            iteration=1,
+            hessian_rows=n,
+            gradient_estimate=None,
+        )
