@@ -77,7 +77,7 @@ def make_parser() -> Parser:
         "--cap",
         type=positive,
         metavar="SECONDS",
-        help="time for one solver, a third of it for one fit (default 30; quick: 1.5)",
+        help="time for one solver, a third of it for one fit (default 24; quick: 1.5)",
     )
     add("--threads", type=count, help="for every solver (default: all cores)")
     add("--quick", action="store_true", help="20000 random rows and short caps")
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         alpha=options.alpha,
         seed=options.seed,
         repeats=options.repeats or (1 if options.quick else 3),
-        cap=options.cap or (1.5 if options.quick else 30.0),
+        cap=options.cap or (1.5 if options.quick else 24.0),
         threads=options.threads,
         max_rows=20_000 if options.quick else None,
     )

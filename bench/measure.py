@@ -27,7 +27,7 @@ class Settings:
     alpha: float | None = None
     seed: int = 0
     repeats: int = 3
-    cap: float = 30.0
+    cap: float = 24.0
     """Seconds for one solver; a third of it for one fit."""
     threads: int | None = None
     max_rows: int | None = None

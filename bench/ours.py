@@ -68,6 +68,11 @@ def trace(
     steps = result.trace
     for k in range(len(steps.iteration)):
         value = float(steps.value[k])
+        if np.isnan(value):
+            # Not evaluated by a solver that starts on samples. At 0 it is known.
+            if k > 0:
+                continue
+            value = reference.at_zero
         norm = float(steps.gradient_norm[k])
         emit(
             Row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -11,8 +12,10 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from bench.rows import LEVELS
 from bench.summary import LABELS
 
 __all__ = ["draw"]
@@ -66,7 +69,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
     path : Path
         A PNG file.
     """
-    rows = document["rows"]
+    rows = [r for r in document["rows"] if r["suboptimality"] is not None]
     with matplotlib.rc_context(STYLE):
         # No pyplot: it would choose a backend and keep the figure.
         figure = Figure(figsize=(10.0, 5.2), dpi=140, layout="constrained")
@@ -81,6 +84,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
         left.set_yscale("log")
         left.set_ylim(FLOOR / 2.0, 3.0)
         left.set_xlim(left=0.0)
+        left.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
         left.set_title("our solvers", fontsize=9)
         right.set_title("lines: inside one run; markers: whole fits", fontsize=9)
         problem = document["problem"]
@@ -112,18 +116,28 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], column: str) -> None:
             look = {**FITS, **look}
             axes.plot(*_of_fits(own, column), **look)
             continue
-        for seed in sorted({r["seed"] for r in own}, reverse=True):
-            # The first seed, drawn last, stands out; the others show the spread.
+        runs = [[r for r in own if r["seed"] == s] for s in {r["seed"] for r in own}]
+        runs.sort(key=_speed)
+        middle = runs.pop(len(runs) // 2)
+        for run in runs:
+            # The run of median speed stands out, the others show the spread.
             fade = {"alpha": 0.3, "linewidth": 1.0, "label": None}
-            run = [r for r in own if r["seed"] == seed]
-            first = seed == own[0]["seed"]
-            axes.plot(*_of_trace(run, column), **(look if first else look | fade))
+            axes.plot(*_of_trace(run, column), **(look | fade))
+        axes.plot(*_of_trace(middle, column), **look)
+
+
+def _speed(run: list[dict[str, Any]]) -> float:
+    """Seconds to the middle level."""
+    level = LEVELS[len(LEVELS) // 2]
+    return next((r["seconds"] for r in run if r["suboptimality"] <= level), math.inf)
 
 
 def _of_trace(rows: list[dict[str, Any]], column: str) -> tuple[list[float], ...]:
     """A curve until it touches the floor."""
     x, y = [], []
     for row in rows:
+        if column == "seconds" and row["budget"] == 0:
+            continue  # the start, at next to no time: decades of a logarithmic axis
         x.append(row[column])
         y.append(max(row["suboptimality"], FLOOR))
         if y[-1] == FLOOR:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from dataclasses import dataclass
@@ -72,7 +73,9 @@ class Reference:
     runs: tuple[dict[str, Any], ...]
 
     def suboptimality(self, value: float) -> float:
-        """``(F - F*) / (F(0) - F*)``, not below 0."""
+        """``(F - F*) / (F(0) - F*)``, not below 0; inf for what is no number."""
+        if not math.isfinite(value):
+            return math.inf
         return max(0.0, (value - self.value) / (self.at_zero - self.value))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -119,4 +120,9 @@ def _flat(row: Row, objective: Objective) -> dict[str, Any]:
         "d": objective.d,
         "alpha": objective.alpha,
     }
-    return {**common, **asdict(row)}
+    # JSON has no inf and no nan: what is not a finite number is null.
+    own = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in asdict(row).items()
+    }
+    return common | own

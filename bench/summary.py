@@ -72,7 +72,7 @@ def _of_traces(rows: list[Row]) -> dict[str, Any]:
         passes = median((r.passes or 0.0) if r else math.inf for r in first)
         levels.append(_level(level, seconds, len(runs), passes=passes))
     best = median(min(r.suboptimality for r in run) for run in runs.values())
-    return {"levels": levels, "best": best, "status": rows[-1].status.lower()}
+    return {"levels": levels, "best": _known(best), "status": rows[-1].status.lower()}
 
 
 def _of_fits(rows: list[Row]) -> dict[str, Any]:
@@ -95,16 +95,16 @@ def _of_fits(rows: list[Row]) -> dict[str, Any]:
     stalled = any(r.status not in ("MAX_ITER", "CONVERGED") for r in rows)
     status = "reached" if reached else "stalled" if stalled else "time cap"
     best = min(r.suboptimality for r in rows)
-    return {"levels": levels, "best": best, "status": status}
+    return {"levels": levels, "best": _known(best), "status": status}
 
 
 def _level(level: float, seconds: float, runs: int, **more: Any) -> dict[str, Any]:
     known = {"seconds": seconds, **more}
-    return {
-        "level": level,
-        "runs": runs,
-        **{k: None if v in (None, math.inf) else v for k, v in known.items()},
-    }
+    return {"level": level, "runs": runs} | {k: _known(v) for k, v in known.items()}
+
+
+def _known(value: float | None) -> float | None:
+    return None if value == math.inf else value
 
 
 def _find(records: list[dict[str, Any]], solver: str) -> dict[str, Any] | None:
@@ -131,7 +131,7 @@ def table(records: list[dict[str, Any]], failures: dict[str, str]) -> str:
                 + _cells(_number(level["ratio"]) for level in levels)
                 + _cells(_number(level[key]) for level in levels)
             )
-            best = _power(record["best"]) if record["best"] > 1e-16 else "<1e-16"
+            best = _best(record["best"])
             lines.append(
                 f"{LABELS[record['solver']]:28}{cells}{best:>8}  {record['status']}"
             )
@@ -142,6 +142,12 @@ def table(records: list[dict[str, Any]], failures: dict[str, str]) -> str:
 
 def _cells(texts: Iterable[str]) -> str:
     return "".join(f"{text:>7}" for text in texts) + " "
+
+
+def _best(value: float | None) -> str:
+    if value is None:
+        return "--"
+    return _power(value) if value > 1e-16 else "<1e-16"
 
 
 def _seconds(level: dict[str, Any]) -> str:
@@ -155,7 +161,7 @@ def _seconds(level: dict[str, Any]) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "--"
-    if value < 0.01:
+    if 0.0 < value < 0.01:
         return _power(value)
     return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.3g}"
 

@@ -67,7 +67,8 @@ class Sweep:
     proportional : bool
         Whether the time grows in proportion to the budget, or hardly.
     cap : float
-        Seconds for everything; a third of it for one fit.
+        Seconds for the search, half as much again for repetitions; a third of it for
+        one fit.
     seed, repeats : int
         Repetition r has the seed ``seed + r``.
     """
@@ -131,17 +132,19 @@ class Sweep:
                 k = next((k for k in self.ks if k > max(self.reached)), None)
             elif len(self.seconds[k]) >= self.repeats:
                 return
-            if k is None or not self._affordable(k):
+            # Half the time again, so that a slow exploration is repeated too.
+            if k is None or not self._affordable(k, extra=0.5):
                 return
             self._run(k, len(self.seconds[k]))
 
-    def _affordable(self, k: int) -> bool:
+    def _affordable(self, k: int, extra: float = 0.0) -> bool:
         """Whether a fit is expected to fit in the time: it cannot be interrupted."""
         nearest = max((j for j in self.reached if j <= k), default=min(self.reached))
         expected = median(self.seconds[nearest])
         if self.proportional and k > nearest:
             expected *= k / nearest
-        return expected <= self.cap / 3 and self.spent + expected <= self.cap
+        total = (1.0 + extra) * self.cap
+        return expected <= self.cap / 3 and self.spent + expected <= total
 
     def _run(self, k: int, repeat: int) -> Outcome:
         seed = self.seed + repeat

@@ -4,7 +4,8 @@ Estimators with the interface of scikit-learn: `LogisticRegression`, `Ridge`. Fo
 research: `minimize`, `LinearModel`, `FiniteSum`, the losses and `SubsampledNewton`.
 """
 
-from subsampled_newton.data import Columns, Rows, as_rows
+from subsampled_newton.columns import Columns
+from subsampled_newton.data import Rows, as_rows
 from subsampled_newton.estimators import LogisticRegression, Ridge, warmup
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.losses import (

@@ -24,8 +24,12 @@ from threadpoolctl import ThreadpoolController
 __all__ = ["bounds", "n_threads", "one_blas_thread", "run", "sum_parts", "use_threads"]
 
 MAX_BLOCKS = 64
-"""More blocks balance uneven threads and shorten the wait for Ctrl-C; each costs some
-microseconds of Python and one vector of partial sums."""
+"""More blocks balance uneven threads; each costs some microseconds of Python and one
+vector of partial sums."""
+
+MAX_BLOCK_ELEMENTS = 1 << 25
+"""Nor does a block take longer than some tenths of a second (256 MB from a disk), which
+bounds the wait for Ctrl-C, however large the data are."""
 
 MIN_BLOCK_ELEMENTS = 1 << 17
 """Below this (about 0.1 ms of work) a second thread costs more than it saves."""
@@ -50,8 +54,9 @@ def bounds(n_rows: int, n_elements: int, part_size: int = 1) -> np.ndarray:
         data can fill, so that a wide sparse matrix does not need more memory for
         partial sums than for itself.
     """
-    wanted = min(n_elements // MIN_BLOCK_ELEMENTS, n_elements // max(1, 4 * part_size))
-    n_blocks = max(1, min(MAX_BLOCKS, n_rows, wanted))
+    useful = min(n_elements // MIN_BLOCK_ELEMENTS, n_elements // max(1, 4 * part_size))
+    most = max(MAX_BLOCKS, n_elements // MAX_BLOCK_ELEMENTS)
+    n_blocks = max(1, min(useful, most, n_rows))
     return np.linspace(0, n_rows, n_blocks + 1).astype(np.int64)
 
 

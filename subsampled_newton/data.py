@@ -12,9 +12,7 @@ in float64, also for float32 data, in an order that does not depend on the threa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,99 +20,16 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from subsampled_newton import _parallel
+from subsampled_newton.columns import Columns, Work
 from subsampled_newton.kernels import fused, linear, pointwise
 from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR, Layout
 from subsampled_newton.losses import PointwiseLoss
 
-__all__ = ["CSRRows", "Columns", "DenseRows", "Rows", "Work", "as_rows"]
+__all__ = ["CSRRows", "DenseRows", "Rows", "as_rows"]
 
 Array = NDArray[np.float64]
 CHUNK = 2048
 """Rows that are copied to a buffer at a time where BLAS needs them transformed."""
-
-
-class Work:
-    """Counts of work; shared by a problem and the samples taken from it.
-
-    ``rows_read`` counts rows of the data as they are read. ``props`` counts forward and
-    backward propagations as the papers do (Xu, Roosta, Mahoney 2020): it starts at 1,
-    a gradient on S costs ``2 |S|``, a Hessian-vector product ``2 |S|`` even where a
-    formed matrix makes it cheaper, a trial value ``|S|``; the value at the iterate is
-    free.
-    """
-
-    def __init__(self) -> None:
-        self.rows_read = 0
-        self.props = 1
-
-    @contextmanager
-    def uncounted(self) -> Iterator[None]:
-        """Leave the counts as they are, for work that is not the solver's."""
-        rows_read, props = self.rows_read, self.props
-        try:
-            yield
-        finally:
-            self.rows_read, self.props = rows_read, props
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Columns of the parameters: ``(x_j - shift_j) scale_j``, then ones if asked for.
-
-    A linear change of variables. It lets a solver work on centred columns of equal
-    size, and gives the intercept a column, at no cost in memory: predictions are
-    ``X u + c`` with ``(u, c) = to_raw(w)``.
-
-    Parameters
-    ----------
-    scale, shift : ndarray of shape (n_raw,)
-        Of the columns of the stored array. ``shift`` other than 0 needs the intercept,
-        otherwise it would change the model.
-    intercept : bool
-        Whether a column of ones follows.
-    """
-
-    scale: Array
-    shift: Array
-    intercept: bool
-
-    def __post_init__(self) -> None:
-        if np.any(self.shift) and not self.intercept:
-            raise ValueError("shift must be 0 without an intercept")
-
-    @property
-    def n_params(self) -> int:
-        return len(self.scale) + self.intercept
-
-    def to_raw(self, w: Array) -> tuple[Array, float]:
-        """Coefficients of the stored columns and the constant of the prediction."""
-        u = self.scale * w[: len(self.scale)]
-        constant = w[-1] if self.intercept else 0.0
-        return u, float(constant - self.shift @ u)
-
-    def from_raw(self, coef: Array, constant: float = 0.0) -> Array:
-        """Inverse of `to_raw`."""
-        w = np.zeros(self.n_params)
-        w[: len(self.scale)] = coef / self.scale
-        if self.intercept:
-            w[-1] = constant + self.shift @ coef
-        return w
-
-    def gradient(self, raw: Array, total: float) -> Array:
-        """Gradient in the parameters from ``X'r`` and ``sum(r)``."""
-        g = np.empty(self.n_params)
-        g[: len(self.scale)] = self.scale * (raw - self.shift * total)
-        if self.intercept:
-            g[-1] = total
-        return g
-
-    def transform(self, A: Array, ones: Array) -> Array:
-        """``S [X, 1]`` in the parameters from ``S X`` (k, n_raw) and ``S 1`` (k,)."""
-        out = np.empty((len(A), self.n_params))
-        out[:, : len(self.scale)] = (A - ones[:, None] * self.shift) * self.scale
-        if self.intercept:
-            out[:, -1] = ones
-        return out
 
 
 class Rows(ABC):
@@ -141,14 +56,18 @@ class Rows(ABC):
         """Return the same rows, not copied, with other columns."""
 
     @abstractmethod
-    def column_moments(self, weights: Array) -> tuple[Array, Array]:
-        """Weighted mean and root mean square deviation of the stored columns."""
+    def _moments(self, weights: Array, center: Array) -> Array:
+        """``sum_i s_i (x_ij - c_j)`` and its squares for the stored columns (2, d)."""
+
+    @abstractmethod
+    def _first_row(self) -> Array:
+        """Some row to take deviations from, or zeros where that would cost memory."""
 
     @abstractmethod
     def _block(self, lo: int, hi: int) -> Any:
         """Stored rows as something that ``@`` takes."""
 
-    def _dense_block(self, lo: int, hi: int) -> Array:
+    def _transformed(self, lo: int, hi: int) -> Array:
         """Rows in float64, shifted and scaled, in a buffer of their own if need be.
 
         Before the product, not after it: squares of raw columns can overflow, and those
@@ -206,7 +125,7 @@ class Rows(ABC):
             out = np.zeros((d + 1, d + 1))
             for start in range(lo, hi, CHUNK):
                 stop = min(start + CHUNK, hi)
-                A = self._dense_block(start, stop)
+                A = self._transformed(start, stop)
                 hA = h[start:stop, None] * A
                 out[:d, :d] += A.T @ hA
                 out[d, :d] += hA.sum(axis=0)
@@ -217,6 +136,19 @@ class Rows(ABC):
             total = self._sum(block, (d + 1) ** 2)
         total[:d, d] = total[d, :d]
         return total[: self.n_params, : self.n_params]
+
+    def gram_diagonal(self, h: Array) -> Array:
+        """Diagonal of ``X.T @ diag(h) @ X``."""
+        squares = self._moments(h, self.columns.shift)[1] * self.columns.scale**2
+        return np.append(squares, h.sum())[: self.n_params]
+
+    def column_moments(self, weights: Array) -> tuple[Array, Array]:
+        """Weighted mean and root mean square deviation of the stored columns."""
+        # Deviations from a row, not from 0: otherwise an offset of 1e8 times the spread
+        # would leave no digit of the variance.
+        center = self._first_row()
+        first, second = self._moments(weights, center) / weights.sum()
+        return center + first, np.sqrt(np.maximum(second - first * first, 0.0))
 
     def evaluate(
         self, loss: PointwiseLoss, y: Array, weights: Array, w: Array
@@ -355,11 +287,12 @@ class DenseRows(Rows):
     def with_columns(self, columns: Columns) -> Rows:
         return DenseRows(self._X, columns, self.work)
 
-    def column_moments(self, weights: Array) -> tuple[Array, Array]:
-        # Deviations from the first row, not from 0: otherwise an offset of 1e8 times
-        # the spread would leave no digit of the variance.
-        center = np.array(self._X[0], dtype=np.float64)
-        center[~np.isfinite(center)] = 0.0
+    def _first_row(self) -> Array:
+        row = np.array(self._X[0], dtype=np.float64)
+        row[~np.isfinite(row)] = 0.0
+        return row
+
+    def _moments(self, weights: Array, center: Array) -> Array:
         kernel = linear.column_moments(self.layout is COLUMN_MAJOR)
 
         def block(lo: int, hi: int) -> Array:
@@ -367,8 +300,7 @@ class DenseRows(Rows):
             kernel(self._arrays[0], lo, hi, weights, center, out)
             return out
 
-        first, second = self._sum(block) / weights.sum()
-        return center + first, np.sqrt(np.maximum(second - first * first, 0.0))
+        return self._sum(block)
 
     def row_norms(self) -> Array:
         out = np.empty(self.n_rows)
@@ -411,18 +343,36 @@ class CSRRows(Rows):
     def with_columns(self, columns: Columns) -> Rows:
         return CSRRows(self._X, columns, self.work)
 
-    def column_moments(self, weights: Array) -> tuple[Array, Array]:
-        data = self._X.data.astype(np.float64)
-        row_weights = np.repeat(weights, np.diff(self._X.indptr)) / weights.sum()
+    def gram(self, h: Array) -> Array:
+        if np.any(self.columns.shift):
+            return super().gram(h)  # centred rows are dense
+        d = self._n_raw
+        kernel = linear.gram_csr()
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros((d + 1, d + 1))
+            kernel(self._arrays, lo, hi, h, out)
+            return out
+
+        lower = self._sum(block, (d + 1) ** 2)[: self.n_params, : self.n_params]
+        scale = np.append(self.columns.scale, 1.0)[: self.n_params]
+        full: Array = (np.tril(lower) + np.tril(lower, -1).T) * scale * scale[:, None]
+        return full
+
+    def _first_row(self) -> Array:
+        return np.zeros(self._n_raw)
+
+    def _moments(self, weights: Array, center: Array) -> Array:
         self.work.rows_read += self.n_rows
-
-        def column_sums(values: Array) -> Array:
-            weighted = row_weights * values
-            sums = np.bincount(self._X.indices, weighted, minlength=self._n_raw)
-            return sums.astype(np.float64)
-
-        mean = column_sums(data)
-        return mean, np.sqrt(np.maximum(column_sums(data * data) - mean * mean, 0.0))
+        data = self._X.data.astype(np.float64)
+        row_weights = np.repeat(weights, np.diff(self._X.indptr))
+        first, second = (
+            np.bincount(self._X.indices, row_weights * values, minlength=self._n_raw)
+            for values in (data, data * data)
+        )
+        total = weights.sum()
+        second = second - 2.0 * center * first + total * center * center
+        return np.stack([first - total * center, second])
 
     def row_norms(self) -> Array:
         self.work.rows_read += self.n_rows
@@ -486,13 +436,17 @@ def _as_float(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _checked_csr(X: Any) -> sp.csr_array:
-    csr = sp.csr_array(X)  # shares the arrays of a CSR matrix
+    try:
+        csr = sp.csr_array(X)  # shares the arrays of a CSR matrix
+        # An index out of range would crash a kernel.
+        csr.check_format(full_check=True)
+    except ValueError as error:
+        raise ValueError(f"X is not a valid sparse matrix: {error}") from None
     if csr.ndim != 2 or 0 in csr.shape:
         raise ValueError(
             "X must be two-dimensional with at least one row and one column, "
             f"got shape {csr.shape}"
         )
-    csr.check_format(full_check=True)  # an index out of range would crash a kernel
     data = _as_float(csr.data)
     if data is not csr.data:
         csr = sp.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)

@@ -29,7 +29,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from subsampled_newton.data import Columns, Rows, as_rows
+from subsampled_newton.columns import Columns
+from subsampled_newton.data import Rows, as_rows
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.losses import LOGISTIC, SQUARED, PointwiseLoss
 from subsampled_newton.solvers._driver import Solver, minimize

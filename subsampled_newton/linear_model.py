@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsampled_newton.data import Rows, Work, as_rows
+from subsampled_newton.columns import Work
+from subsampled_newton.data import Rows, as_rows
 from subsampled_newton.losses import TARGETS, PointwiseLoss
 from subsampled_newton.problem import FiniteSum, Point, Trial, as_vector
 from subsampled_newton.sampling import Sample
@@ -248,6 +249,11 @@ class LinearHessian:
             product: Array = self._formed @ v
             return product
         return self.rows.hess_vec(self.h, v) + self.l2 * v
+
+    def diagonal(self) -> Array:
+        """Diagonal of the matrix, as a preconditioner: positive."""
+        diagonal = self.rows.gram_diagonal(self.h) + self.l2
+        return np.where(diagonal > 0.0, diagonal, 1.0)
 
     def dense(self) -> Array:
         """The matrix. Counted as its d products."""

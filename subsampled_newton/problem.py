@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsampled_newton.data import Work
+from subsampled_newton.columns import Work
 from subsampled_newton.losses import PointwiseLoss
 from subsampled_newton.sampling import Sample
 
@@ -29,6 +29,7 @@ class Hessian(Protocol):
 
     def matvec(self, v: Array) -> Array: ...
     def dense(self) -> Array: ...
+    def diagonal(self) -> Array | None: ...
     def prepare(self, n_products: int) -> None: ...
 
 
@@ -191,6 +192,9 @@ class GenericHessian:
         self.problem.work.props += 2 * self.sample.n_rows
         product = self.problem.hess_vec(self.w, self.sample.rows, v)
         return product + self.problem.l2 * v
+
+    def diagonal(self) -> None:
+        """Not known."""
 
     def dense(self) -> Array:
         """The matrix, by d products."""

@@ -90,6 +90,7 @@ def conjugate_gradient(
     *,
     rtol: float,
     max_iter: int,
+    diagonal: Array | None = None,
 ) -> Step:
     """Minimize the model by conjugate gradients from zero.
 
@@ -110,6 +111,8 @@ def conjugate_gradient(
         Relative residual theta_1.
     max_iter : int
         Largest number of products.
+    diagonal : ndarray of shape (d,), optional
+        Positive preconditioner, usually the diagonal of H.
 
     References
     ----------
@@ -118,23 +121,25 @@ def conjugate_gradient(
     s = np.zeros_like(gradient)
     residual = -gradient
     bound = rtol * float(np.linalg.norm(gradient))
-    direction = residual
-    rho = float(residual @ residual)
+    z = residual if diagonal is None else residual / diagonal
+    direction = z
+    rho = float(residual @ z)
     decrease = 0.0
     for k in range(max_iter):
-        if rho <= bound * bound:
+        if np.linalg.norm(residual) <= bound:
             return Step(s, decrease, k, "converged")
         product = matvec(direction)
         curvature = float(direction @ product)
         if not curvature > 0.0:
             if k == 0:
-                s = direction
+                s, decrease = direction, rho - 0.5 * curvature
             return Step(s, decrease, k + 1, "negative_curvature")
         step_size = rho / curvature
         s = s + step_size * direction
         residual = residual - step_size * product
         decrease += 0.5 * step_size * rho
-        rho, previous = float(residual @ residual), rho
-        direction = residual + (rho / previous) * direction
-    converged = rho <= bound * bound
+        z = residual if diagonal is None else residual / diagonal
+        rho, previous = float(residual @ z), rho
+        direction = z + (rho / previous) * direction
+    converged = np.linalg.norm(residual) <= bound
     return Step(s, decrease, max_iter, "converged" if converged else "max_iter")

@@ -22,6 +22,7 @@ FLOORS = {
     "kernels.linear": 1.1,
     "kernels.pointwise": 1.2,
     "kernels.fused": 1.2,
+    "columns": 1.9,
     "data": 2.0,
     "problem": 3.0,
     "linear_model": 3.1,

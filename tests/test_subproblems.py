@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subsampled_newton.subproblems import conjugate_gradient, newton_step
+from subsampled_newton.subproblems import bfgs_update, conjugate_gradient, newton_step
 
 
 def spd(rng, d, condition=100.0):
@@ -113,6 +113,32 @@ def test_matrix_that_is_not_finite_gives_no_direction_and_no_error(rng, bad, d):
     with np.errstate(all="ignore"):
         step = newton_step(H, np.ones(d))
     assert not step.vector.sum() < 0.0
+
+
+# BFGS
+
+
+def test_bfgs_update_maps_the_step_to_the_change_of_the_gradient(rng):
+    H, s = spd(rng, 5), rng.standard_normal(5)
+    y = spd(rng, 5) @ s
+    updated = bfgs_update(H, s, y)
+    np.testing.assert_allclose(updated @ s, y, rtol=1e-10)
+    np.testing.assert_allclose(updated, updated.T, rtol=1e-12)
+    assert np.linalg.eigvalsh(updated)[0] > 0.0
+
+
+def test_bfgs_update_changes_nothing_across_the_step(rng):
+    # Along v with s'Hv = y'v = 0 both matrices give the same product.
+    H, s = spd(rng, 6), rng.standard_normal(6)
+    y = spd(rng, 6) @ s
+    v = np.linalg.svd(np.array([H @ s, y]))[2][3]
+    np.testing.assert_allclose(bfgs_update(H, s, y) @ v, H @ v, rtol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, np.nan])
+def test_bfgs_pair_without_positive_curvature_is_left_out(rng, factor):
+    H, s = spd(rng, 4), rng.standard_normal(4)
+    np.testing.assert_array_equal(bfgs_update(H, s, factor * s), H)
 
 
 # Conjugate gradients

@@ -67,7 +67,8 @@ class SubsampledNewton:
         very different influence.
     linear_solver : {"cholesky", "cg"}, default "cholesky"
         ``"cholesky"`` forms the sampled Hessian and solves exactly; ``"cg"`` solves
-        to the relative residual ``theta1`` and forms nothing when d is large.
+        to the relative residual ``theta1``, preconditioned by the diagonal, and forms
+        nothing when d is large.
     theta1 : float in (0, 1), optional
         ``||H p + g|| <= theta1 ||g||``. Default ``min(0.1, sqrt(||g|| / ||g_0||))``, so
         that convergence is not slowed near the solution.
@@ -244,4 +245,10 @@ class SubsampledNewton:
         theta1 = self.theta1 or max(1e-12, min(0.1, math.sqrt(progress)))
         limit = min(self.max_inner, 2 * len(gradient))
         hessian.prepare(max(10, state.inner_iterations))
-        return conjugate_gradient(hessian.matvec, gradient, rtol=theta1, max_iter=limit)
+        return conjugate_gradient(
+            hessian.matvec,
+            gradient,
+            rtol=theta1,
+            max_iter=limit,
+            diagonal=hessian.diagonal(),
+        )

@@ -1,0 +1,98 @@
+"""What containers of rows share: the map of their columns and the count of work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Columns", "Work"]
+
+Array = NDArray[np.float64]
+
+
+class Work:
+    """Counts of work; shared by a problem and the samples taken from it.
+
+    ``rows_read`` counts rows of the data as they are read. ``props`` counts forward and
+    backward propagations as the papers do (Xu, Roosta, Mahoney 2020): it starts at 1,
+    a gradient on S costs ``2 |S|``, a Hessian-vector product ``2 |S|`` even where a
+    formed matrix makes it cheaper, a trial value ``|S|``; the value at the iterate is
+    free.
+    """
+
+    def __init__(self) -> None:
+        self.rows_read = 0
+        self.props = 1
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Leave the counts as they are, for work that is not the solver's."""
+        rows_read, props = self.rows_read, self.props
+        try:
+            yield
+        finally:
+            self.rows_read, self.props = rows_read, props
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of the parameters: ``(x_j - shift_j) scale_j``, then ones if asked for.
+
+    A linear change of variables. It lets a solver work on centred columns of equal
+    size, and gives the intercept a column, at no cost in memory: predictions are
+    ``X u + c`` with ``(u, c) = to_raw(w)``.
+
+    Parameters
+    ----------
+    scale, shift : ndarray of shape (n_raw,)
+        Of the columns of the stored array. ``shift`` other than 0 needs the intercept,
+        otherwise it would change the model.
+    intercept : bool
+        Whether a column of ones follows.
+    """
+
+    scale: Array
+    shift: Array
+    intercept: bool
+
+    def __post_init__(self) -> None:
+        if np.any(self.shift) and not self.intercept:
+            raise ValueError("shift must be 0 without an intercept")
+
+    @property
+    def n_params(self) -> int:
+        return len(self.scale) + self.intercept
+
+    def to_raw(self, w: Array) -> tuple[Array, float]:
+        """Coefficients of the stored columns and the constant of the prediction."""
+        u = self.scale * w[: len(self.scale)]
+        constant = w[-1] if self.intercept else 0.0
+        return u, float(constant - self.shift @ u)
+
+    def from_raw(self, coef: Array, constant: float = 0.0) -> Array:
+        """Inverse of `to_raw`."""
+        w = np.zeros(self.n_params)
+        w[: len(self.scale)] = coef / self.scale
+        if self.intercept:
+            w[-1] = constant + self.shift @ coef
+        return w
+
+    def gradient(self, raw: Array, total: float) -> Array:
+        """Gradient in the parameters from ``X'r`` and ``sum(r)``."""
+        g = np.empty(self.n_params)
+        g[: len(self.scale)] = self.scale * (raw - self.shift * total)
+        if self.intercept:
+            g[-1] = total
+        return g
+
+    def transform(self, A: Array, ones: Array) -> Array:
+        """``S [X, 1]`` in the parameters from ``S X`` (k, n_raw) and ``S 1`` (k,)."""
+        out = np.empty((len(A), self.n_params))
+        out[:, : len(self.scale)] = (A - ones[:, None] * self.shift) * self.scale
+        if self.intercept:
+            out[:, -1] = ones
+        return out
