@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from subsampled_newton import _parallel
 from subsampled_newton.columns import Columns, Work
-from subsampled_newton.kernels import fused, linear, pointwise
+from subsampled_newton.kernels import fused, gram, linear, pointwise
 from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR, Layout
 from subsampled_newton.losses import PointwiseLoss
 
@@ -30,6 +30,8 @@ __all__ = ["CSRRows", "DenseRows", "Rows", "as_rows"]
 Array = NDArray[np.float64]
 CHUNK = 2048
 """Rows that are copied to a buffer at a time where BLAS needs them transformed."""
+GRAM_MAX_PARAMS = 250
+"""Up to here our kernel for Gram matrices is faster than BLAS on copied blocks."""
 
 
 class Rows(ABC):
@@ -287,6 +289,20 @@ class DenseRows(Rows):
     def with_columns(self, columns: Columns) -> Rows:
         return DenseRows(self._X, columns, self.work)
 
+    def gram(self, h: Array) -> Array:
+        if self.n_params > GRAM_MAX_PARAMS:
+            return super().gram(h)
+        d = self._n_raw
+        kernel = gram.gram_dense(self.layout is COLUMN_MAJOR)
+        columns = self.columns
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros((d + 2 - d % 2,) * 2)
+            kernel(self._arrays[0], lo, hi, h, columns.shift, columns.scale, out)
+            return out
+
+        return _symmetric(self._sum(block, (d + 1) ** 2), self.n_params)
+
     def _first_row(self) -> Array:
         row = np.array(self._X[0], dtype=np.float64)
         row[~np.isfinite(row)] = 0.0
@@ -347,17 +363,17 @@ class CSRRows(Rows):
         if np.any(self.columns.shift):
             return super().gram(h)  # centred rows are dense
         d = self._n_raw
-        kernel = linear.gram_csr()
+        kernel = gram.gram_csr()
 
         def block(lo: int, hi: int) -> Array:
             out = np.zeros((d + 1, d + 1))
             kernel(self._arrays, lo, hi, h, out)
             return out
 
-        lower = self._sum(block, (d + 1) ** 2)[: self.n_params, : self.n_params]
+        full = _symmetric(self._sum(block, (d + 1) ** 2), self.n_params)
         scale = np.append(self.columns.scale, 1.0)[: self.n_params]
-        full: Array = (np.tril(lower) + np.tril(lower, -1).T) * scale * scale[:, None]
-        return full
+        scaled: Array = full * scale * scale[:, None]
+        return scaled
 
     def _first_row(self) -> Array:
         return np.zeros(self._n_raw)
@@ -420,6 +436,13 @@ def as_rows(X: Any) -> Rows:
             f"got shape {array.shape}"
         )
     return DenseRows(_as_float(array))
+
+
+def _symmetric(lower: Array, size: int) -> Array:
+    """Fill the upper half of the leading block from the lower one."""
+    lower = lower[:size, :size]
+    full: Array = np.tril(lower) + np.tril(lower, -1).T
+    return full
 
 
 def _plain_columns(n_columns: int) -> Columns:

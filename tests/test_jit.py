@@ -171,6 +171,13 @@ EDITS = {
         1.5,
         2.5,
     ),
+    "set in the code": (
+        {"m1": HELPER + "def f(x): return 4.0 if x in {1.0, 2.0} else 9.0"},
+        {"m1": HELPER + "def f(x): return 4.0 if x in {3.0, 2.0} else 9.0"},
+        "make(importlib.import_module('toy.m1').f)",
+        4.0,
+        9.0,
+    ),
     # (x + 1e20) - 1e20 is x where sums may be reassociated, else 0.
     "option of an inlined function": (
         {

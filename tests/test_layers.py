@@ -20,6 +20,7 @@ FLOORS = {
     "subproblems": 0.3,
     "kernels.rows": 1.0,
     "kernels.linear": 1.1,
+    "kernels.gram": 1.1,
     "kernels.pointwise": 1.2,
     "kernels.fused": 1.2,
     "columns": 1.9,

@@ -85,11 +85,18 @@ def test_blocks_cover_all_rows_once(n_rows, elements, part_size):
     assert edges[0] == 0
     assert edges[-1] == n_rows
     assert np.all(np.diff(edges) > 0)
-    assert len(edges) - 1 <= min(n_rows, _parallel.MAX_BLOCKS)
+    assert len(edges) - 1 <= min(n_rows, _parallel.MAX_BLOCKS)  # 1e9 is not huge
 
 
 def test_small_data_are_one_block():
     assert len(bounds(1000, _parallel.MIN_BLOCK_ELEMENTS - 1)) == 2
+
+
+def test_blocks_of_huge_data_are_bounded():
+    # The wait for Ctrl-C is that for a block.
+    n, elements = 10**7, 10**11
+    longest = np.diff(bounds(n, elements)).max() * (elements / n)
+    assert longest <= 1.01 * _parallel.MAX_BLOCK_ELEMENTS
 
 
 def test_partial_sums_are_smaller_than_the_data():

@@ -263,3 +263,42 @@ def test_cg_does_not_depend_on_the_size_of_the_gradient(rng, factor):
     H, g = spd(rng, 6), rng.standard_normal(6)
     step = conjugate_gradient(products(H), g * factor, rtol=1e-10, max_iter=50)
     np.testing.assert_allclose(step.vector / factor, np.linalg.solve(H, -g), rtol=1e-7)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_preconditioned_cg_is_cg_in_scaled_variables(rng, k):
+    H, g = spd(rng, 7), rng.standard_normal(7)
+    scale = 10.0 ** rng.uniform(-3, 3, 7)
+    skewed, target = H * scale * scale[:, None], g * scale
+    step = conjugate_gradient(
+        products(skewed), target, rtol=0.0, max_iter=k, diagonal=scale**2
+    )
+    expected = naive.conjugate_gradient(H, g, k)[-1]
+    np.testing.assert_allclose(step.vector * scale, expected, rtol=1e-9)
+    decrease = naive.model_decrease(H, g, expected)
+    assert step.model_decrease == pytest.approx(decrease, rel=1e-9)
+
+
+def test_preconditioned_cg_stops_by_the_residual_itself(rng):
+    H, g = spd(rng, 12), rng.standard_normal(12)
+    scale = 10.0 ** rng.uniform(-3, 3, 12)
+    H, g = H * scale * scale[:, None], g * scale
+    options = {"max_iter": 200, "diagonal": np.diag(H).copy()}
+    step = conjugate_gradient(products(H), g, rtol=1e-3, **options)
+
+    def residual(s):
+        return np.linalg.norm(H @ s + g) / np.linalg.norm(g)
+
+    assert step.status == "converged"
+    assert residual(step.vector) <= 1e-3 * (1 + 1e-8)
+    options["max_iter"] = step.inner_iterations - 1
+    before = conjugate_gradient(products(H), g, rtol=1e-3, **options)
+    assert before.status == "max_iter"
+    assert residual(before.vector) > 1e-3
+
+
+def test_preconditioned_direction_without_positive_curvature(rng):
+    H, g, diagonal = -np.eye(2), np.array([3.0, -4.0]), np.array([1.0, 4.0])
+    step = conjugate_gradient(products(H), g, rtol=0.1, max_iter=9, diagonal=diagonal)
+    np.testing.assert_array_equal(step.vector, -g / diagonal)
+    assert step.model_decrease == pytest.approx(naive.model_decrease(H, g, step.vector))

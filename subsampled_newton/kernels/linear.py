@@ -15,7 +15,6 @@ from subsampled_newton.kernels.rows import Layout
 __all__ = [
     "BLOCK",
     "column_moments",
-    "gram_csr",
     "hess_vec",
     "matvec",
     "rmatvec",
@@ -85,31 +84,6 @@ def hess_vec(layout: Layout):
             out[n_columns] += total(block)
 
     return hess_vec_kernel
-
-
-@functools.cache
-def gram_csr():
-    """Kernel that adds the lower half of ``[X, 1]' diag(h) [X, 1]`` to ``out``.
-
-    For sorted indices. Its cost is the sum of the squared numbers of entries of the
-    rows, whatever the number of columns.
-    """
-
-    @compiled()
-    def gram_csr_kernel(x, lo, hi, h, out):
-        data, indices, indptr = x
-        last = out.shape[0] - 1
-        for i in range(lo, hi):
-            start, stop = indptr[i], indptr[i + 1]
-            for k in range(start, stop):
-                weighted = h[i] * data[k]
-                row = out[indices[k]]
-                for m in range(start, k + 1):
-                    row[indices[m]] += weighted * data[m]
-                out[last, indices[k]] += weighted
-            out[last, last] += h[i]
-
-    return gram_csr_kernel
 
 
 @functools.cache
