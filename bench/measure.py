@@ -10,7 +10,7 @@ from tqdm import tqdm
 from bench import ours, rivals
 from bench.problems import Objective, Reference
 from bench.rows import Row
-from bench.sweep import ITERATIONS, Outcome, Sweep, tolerance
+from bench.sweep import ITERATIONS, Outcome, Sweep, settle, tolerance
 
 __all__ = ["DEFAULT_SOLVERS", "SOLVERS", "Settings", "measure"]
 
@@ -52,6 +52,7 @@ def measure(
     try:
         for name in bar:
             bar.set_description(name)
+            settle()
             try:
                 if name in ours.TRACED:
                     for repeat in range(settings.repeats):

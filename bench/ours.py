@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from bench.problems import Objective, Reference
 from bench.rows import Emit, Row
-from bench.sweep import Outcome, settle
+from bench.sweep import Outcome
 from subsampled_newton import (
     LOGISTIC,
     LinearModel,
@@ -47,7 +47,6 @@ def trace(
     The estimator offers no limit of seconds; its default never came near one here.
     """
     solver = TRACED[name]
-    settle()
     if solver is None:
         model = _model(objective, TOL, seed)
         with warnings.catch_warnings():
@@ -97,7 +96,6 @@ def fit(objective: Objective, tol: float, seed: int) -> Outcome:
     model = _model(objective, tol, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        settle()
         start = time.perf_counter()
         model.fit(objective.X, objective.y)
         seconds = time.perf_counter() - start

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from datasets import load
 from subsampled_newton import LOGISTIC, LinearModel, SubsampledNewton, minimize
@@ -54,7 +55,14 @@ class Objective:
         return 1.0 / (self.alpha * self.n)
 
     def evaluate(self, w: Array) -> tuple[float, float]:
-        """Value and gradient norm at ``w``."""
+        """Value and gradient norm at ``w``.
+
+        With one BLAS thread: others would still spin when the next fit starts.
+        """
+        with threadpool_limits(1, user_api="blas"):
+            return self._evaluate(w)
+
+    def _evaluate(self, w: Array) -> tuple[float, float]:
         margins = self.y * (self.X @ w)
         decay = np.exp(-np.abs(margins))
         losses = np.log1p(decay) + np.maximum(-margins, 0.0)

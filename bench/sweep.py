@@ -38,10 +38,10 @@ class Outcome:
 def settle() -> None:
     """Wait until the threads of BLAS sleep.
 
-    After a product they keep their cores busy for some 30 ms in the hope of another
-    one, and what runs next would pay for it.
+    After a product they keep their cores busy in the hope of another one, and what runs
+    next would pay for it: a Hessian-vector product 57 ms after 0.05 s, 42 after 0.2 s.
     """
-    time.sleep(0.05)
+    time.sleep(0.2)
 
 
 def tolerance(k: int) -> float:

@@ -13,7 +13,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.optimize
 import scipy.sparse as sp
 import scipy.special
 from numpy.typing import NDArray
@@ -33,6 +32,7 @@ from subsampled_newton.columns import Columns
 from subsampled_newton.data import Rows, as_rows
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.losses import LOGISTIC, SQUARED, PointwiseLoss
+from subsampled_newton.separation import separable
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._result import Result, Status
 from subsampled_newton.solvers.multilevel import MultilevelNewton
@@ -54,8 +54,6 @@ SOLVERS: dict[str, Solver] = {
 
 SMALL = 20_000
 """Rows below which sampling saves less than its overhead."""
-LARGEST_LP = 5_000_000
-"""Entries of X up to which a linear program decides quasi-complete separation."""
 ALLOWED_TYPES = [np.float64, np.float32]
 
 
@@ -291,7 +289,7 @@ class LogisticRegression(ClassifierMixin, _LinearEstimator):  # type: ignore[mis
         coef, constant, problem, result = self._minimize(
             X, target, weights, LOGISTIC, l2, self._last_solution()
         )
-        if l2 == 0.0 and _separable(problem, result.w):
+        if l2 == 0.0 and separable(problem, result.w):
             result = replace(result, status=Status.SEPARABLE)
         self.coef_ = coef[None, :].astype(X.dtype, copy=False)
         self.intercept_ = np.array([constant], dtype=X.dtype)
@@ -481,9 +479,10 @@ def _equilibrated(X: Any, weights: Array, fit_intercept: bool) -> Rows:
         assert_all_finite(X, input_name="X")
         # Finite, but too large for sums of squares.
         mean = np.zeros(rows.n_params)
-        deviation = np.asarray(abs(X).max(axis=0), dtype=np.float64).ravel()
+        low, high = X.min(axis=0), X.max(axis=0)
         if sp.issparse(X):
-            deviation = abs(X).max(axis=0).toarray().ravel().astype(np.float64)
+            low, high = low.toarray(), high.toarray()
+        deviation = np.maximum(-low, high).ravel().astype(np.float64)
     center = fit_intercept and not sp.issparse(X)
     size = deviation if center else np.hypot(mean, deviation)
     constant = size <= 8 * np.finfo(np.float64).eps * np.abs(mean)
@@ -506,25 +505,3 @@ def _choose(problem: LinearModel) -> Solver:
     if n <= max(SMALL, 40 * d) or problem.loss is SQUARED:
         return SubsampledNewton(1.0)
     return MultilevelNewton()
-
-
-def _separable(problem: LinearModel, w: Array) -> bool:
-    """Whether some direction separates the classes, so that no minimizer exists.
-
-    A solution that classifies every row correctly proves it. If none does but some rows
-    are fitted almost exactly, rows may lie on the separating plane; linear programming
-    decides that (Konis 2007): maximise ``sum_i y_i x_i'p`` under ``y_i x_i'p >= 0``.
-    """
-    used = problem.weights > 0.0
-    margins = problem.y[used] * problem.rows.matvec(w)[used]
-    if margins.min() > 0.0:
-        return True
-    if margins.max() < 10.0 or used.sum() * problem.n_params > LARGEST_LP:
-        return False
-    # S [X, 1] for the diagonal S of the signs gives the rows with their signs.
-    signs = sp.csc_array(sp.diags_array(problem.y))[np.flatnonzero(used)]
-    A = problem.rows.sketch(signs)
-    solution = scipy.optimize.linprog(
-        -A.sum(axis=0), A_ub=-A, b_ub=np.zeros(len(A)), bounds=(-1.0, 1.0)
-    )
-    return bool(solution.status == 0 and -solution.fun > 1e-6 * np.abs(A).max())

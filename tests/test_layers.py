@@ -27,6 +27,7 @@ FLOORS = {
     "data": 2.0,
     "problem": 3.0,
     "linear_model": 3.1,
+    "separation": 3.2,
     "solvers._result": 4.0,
     "solvers._driver": 4.1,
     "solvers._sizes": 4.1,
