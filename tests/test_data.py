@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from subsampled_newton import LOGISTIC, Columns, as_rows
-from subsampled_newton.data import DenseRows, Work
+from subsampled_newton.data import GRAM_MAX_PARAMS, DenseRows, Work
 from subsampled_newton.sketching import count_sketch
 
 N, D = 37, 5
@@ -168,6 +168,10 @@ class TestOperations:
         got = case.rows.gram(case.h)
         close(got, case.A.T @ np.diag(case.h) @ case.A)
         close(got, got.T)
+
+    def test_gram_diagonal(self, case):
+        h = np.abs(case.h)
+        close(case.rows.gram_diagonal(h), h @ case.A**2)
 
     def test_evaluate(self, case):
         value, d1, _, _ = naive.LOSSES["logistic"]
@@ -399,6 +403,18 @@ def test_many_blocks_and_chunks_give_the_same_sums(name, rng):
     close(rows.sketch(S), S @ B)
 
 
+@pytest.mark.parametrize("name", ["C", "Fortran", "csr"])
+@pytest.mark.parametrize("columns", [plain, transformed])
+@pytest.mark.parametrize("d", [GRAM_MAX_PARAMS - 1, GRAM_MAX_PARAMS + 1])
+def test_gram_of_many_columns(name, columns, d, rng):
+    A = np.round(rng.standard_normal((60, d)) * 8) / 8
+    make = {"C": np.array, "Fortran": np.asfortranarray, "csr": sp.csr_array}
+    c = columns(d)
+    B = naive.transformed(A, c.scale, c.shift, c.intercept)
+    h = rng.random(60)
+    close(as_rows(make[name](A)).with_columns(c).gram(h), B.T @ (h[:, None] * B))
+
+
 # Errors
 
 
@@ -468,6 +484,7 @@ def test_every_read_of_the_rows_is_counted_once(name, tmp_path):
         "rmatvec": (lambda: rows.rmatvec(case.r), N),
         "hess_vec": (lambda: rows.hess_vec(case.h, case.v), N),
         "gram": (lambda: rows.gram(case.h), N),
+        "gram_diagonal": (lambda: rows.gram_diagonal(case.h), N),
         "evaluate": (lambda: rows.evaluate(LOGISTIC, case.y, case.s, case.w), N),
         "row_norms": (lambda: rows.row_norms(), N),
         "projected_norms": (lambda: rows.projected_norms(np.eye(case.d)), N),

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from subsampled_newton import LOGISTIC
-from subsampled_newton.kernels import fused, linear, pointwise
+from subsampled_newton.kernels import fused, gram, linear, pointwise
 from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR
 
 # Around the blocks of 128 rows, the 8 rows and the 4 columns that loops take at a time.
@@ -159,6 +159,36 @@ def test_row_norms_fill_their_rows_and_no_other(case):
     expected = np.full(len(case.y), 7.0)
     expected[case.lo : case.hi] = np.sum(((case.A - case.w) * scale) ** 2, axis=1)
     np.testing.assert_allclose(out, expected, rtol=1e-13)
+
+
+@any_shape
+@any_dtype
+@pytest.mark.parametrize("store", [row_major, strided, column_major])
+def test_gram_of_dense_rows_adds_the_lower_half(case):
+    d = len(case.w)
+    size = d + 2 - d % 2
+    out = np.full((size, size), 7.0)
+    scale = 1.0 + case.w**2
+    kernel = gram.gram_dense(case.layout is COLUMN_MAJOR)
+    kernel(case.x[0], case.lo, case.hi, case.r, case.w, scale, out)
+    A = np.hstack([(case.A - case.w) * scale, np.ones((len(case.A), 1))])
+    expected = 7.0 + A.T @ (case.part(case.r)[:, None] * A)
+    lower = np.tril_indices(d + 1)
+    got = out[: d + 1, : d + 1]
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(got[lower], expected[lower], atol=1e-13 * largest)
+
+
+@any_shape
+@any_dtype
+@pytest.mark.parametrize("store", [csr, csr_long])
+def test_gram_of_sparse_rows_adds_the_lower_half(case):
+    d = len(case.w)
+    out = np.full((d + 1, d + 1), 7.0)
+    gram.gram_csr()(case.x, case.lo, case.hi, case.r, out)
+    A = np.hstack([case.A, np.ones((len(case.A), 1))])
+    expected = 7.0 + A.T @ (case.part(case.r)[:, None] * A)
+    np.testing.assert_allclose(np.tril(out), np.tril(expected), atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 127, 128, 129, 257])

@@ -201,6 +201,11 @@ def test_hessian_of_a_sample_is_that_of_its_rows_with_the_full_ridge(logistic):
     np.testing.assert_allclose(H, expected.dense(), rtol=1e-12)
 
 
+def test_diagonal_of_the_hessian(logistic):
+    hessian = logistic.problem.at(logistic.w).hessian(uniform(N, 7, logistic.rng))
+    np.testing.assert_allclose(hessian.diagonal(), np.diag(hessian.dense()), rtol=1e-11)
+
+
 def test_hessian_of_a_weighted_sample(logistic):
     sample = with_replacement(np.arange(N) + 1.0, 9, logistic.rng)
     point = logistic.problem.at(logistic.w)
