@@ -17,6 +17,8 @@ import logging
 import os
 import pickle
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -24,12 +26,12 @@ from typing import Any
 
 import numba
 from numba import njit
-from numba.core import config
+from numba.core import config, event
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 from numba.extending import register_jitable
 
-__all__ = ["compiled", "inlinable"]
+__all__ = ["compile_seconds", "compiled", "inlinable"]
 
 logger = logging.getLogger("subsampled_newton")
 
@@ -82,6 +84,40 @@ def inlinable(**options: Any) -> Callable[[Any], Any]:
     return wrap
 
 
+class _CompileClock(event.Listener):  # type: ignore[misc]  # Numba has no types
+    """Seconds in which some thread compiled or loaded a kernel."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._depth = 0
+        self._start = 0.0
+        self._lock = threading.Lock()
+
+    def on_start(self, event: Any = None) -> None:
+        with self._lock:
+            if self._depth == 0:
+                self._start = time.perf_counter()
+            self._depth += 1
+
+    def on_end(self, event: Any = None) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self.seconds += time.perf_counter() - self._start
+
+
+_clock = _CompileClock()
+event.register("numba:compile", _clock)
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent on compiling and loading kernels so far.
+
+    A difference of two calls is what to leave out of a measured time.
+    """
+    return _clock.seconds
+
+
 class _CacheFile:
     """One file for one kernel, signature, processor and state of the code."""
 
@@ -132,11 +168,14 @@ class _GuardedCache(FunctionCache):  # type: ignore[misc]  # Numba has no types
         return (sig, codegen.magic_tuple(), self._stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        _clock.on_start()
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # any damage: the kernel is compiled again
             logger.info("cache not used: %s", error)
             return None
+        finally:
+            _clock.on_end()
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:

@@ -28,6 +28,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from subsampled_newton._parallel import use_threads
 from subsampled_newton.columns import Columns
 from subsampled_newton.data import Rows, as_rows
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
@@ -100,7 +101,6 @@ class _LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
             max_iter=self.max_iter,
             progress=bool(self.verbose),
             seed=check_random_state(self.random_state).randint(2**31 - 1),
-            n_jobs=self.n_jobs,
         )
         coef, constant = rows.columns.to_raw(result.w)
         return coef, constant, problem, result
@@ -264,33 +264,27 @@ class LogisticRegression(ClassifierMixin, _LinearEstimator):  # type: ignore[mis
             Itself.
         """
         X, y = _validated(self, X, y)
-        check_classification_targets(y)
-        kind = type_of_target(y, input_name="y", raise_unknown=True)
-        if kind != "binary":
-            raise ValueError(
-                "Only binary classification is supported. The type of the target is "
-                f"{kind}."
-            )
         weights = _checked_weights(sample_weight, X)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        present = np.bincount(codes, weights > 0.0, minlength=len(self.classes_))
-        if len(self.classes_) < 2 or not np.all(present):
+        self.classes_, positive = _two_classes(y)
+        used = weights > 0.0
+        if np.all(positive[used]) or not np.any(positive[used]):
             raise ValueError(
                 "y must hold two classes with rows of positive weight, got one class: "
-                f"{self.classes_[present > 0]!r}"
+                f"{np.unique(y[used])!r}"
             )
         if self.class_weight is not None:
             by_class = compute_class_weight(
                 self.class_weight, classes=self.classes_, y=y
             )
-            weights = weights * by_class[codes]
-        target: Array = np.where(codes == 1, 1.0, -1.0)
+            weights = weights * by_class[positive.astype(int)]
+        target: Array = np.where(positive, 1.0, -1.0)
         l2 = 1.0 / (self.C * weights.sum()) if self.alpha is None else self.alpha
-        coef, constant, problem, result = self._minimize(
-            X, target, weights, LOGISTIC, l2, self._last_solution()
-        )
-        if l2 == 0.0 and separable(problem, result.w):
-            result = replace(result, status=Status.SEPARABLE)
+        with use_threads(self.n_jobs):
+            coef, constant, problem, result = self._minimize(
+                X, target, weights, LOGISTIC, l2, self._last_solution()
+            )
+            if l2 == 0.0 and separable(problem, result.w):
+                result = replace(result, status=Status.SEPARABLE)
         self.coef_ = coef[None, :].astype(X.dtype, copy=False)
         self.intercept_ = np.array([constant], dtype=X.dtype)
         self.n_iter_ = np.array([result.n_iter], dtype=np.int32)
@@ -415,9 +409,10 @@ class Ridge(RegressorMixin, _LinearEstimator):  # type: ignore[misc]
             start = start[0] / unit, (start[1] - mean) / unit
         scaled: Array = (y - mean) / unit
         l2 = self.alpha / weights.sum()
-        coef, constant, _, result = self._minimize(
-            X, scaled, weights, SQUARED, l2, start
-        )
+        with use_threads(self.n_jobs):
+            coef, constant, _, result = self._minimize(
+                X, scaled, weights, SQUARED, l2, start
+            )
         self.coef_ = (coef * unit).astype(X.dtype, copy=False)
         self.intercept_ = float(constant * unit + mean) if self.fit_intercept else 0.0
         self.n_iter_ = result.n_iter
@@ -459,6 +454,25 @@ def _validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> tuple[Any, Any]
     )
     assert_all_finite(y, input_name="y")
     return X, y
+
+
+def _two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Sorted labels, and where y is the second of them; perhaps there is only one."""
+    if y.dtype.kind in "biu" or (y.dtype.kind == "f" and np.all(y == np.rint(y))):
+        # The common case without a sort, which costs more than two reads of the data.
+        low, high = y.min(), y.max()
+        positive = y == high
+        if np.all(positive | (y == low)):
+            return np.array([low, high] if low < high else [low]), positive
+    check_classification_targets(y)
+    kind = type_of_target(y, input_name="y", raise_unknown=True)
+    if kind != "binary":
+        raise ValueError(
+            "Only binary classification is supported. The type of the target is "
+            f"{kind}."
+        )
+    classes = np.unique(y)
+    return classes, y == classes[-1]
 
 
 def _checked_weights(sample_weight: Any, X: Any) -> Array:

@@ -109,17 +109,6 @@ class LinearModel(FiniteSum):
             self.loss.value, zero, zero, 0.0, self.y, self.weights
         )
 
-    def warm_up(self) -> None:
-        with self.work.uncounted():
-            point = self.restrict(np.arange(min(2, self.n_samples))).at(
-                np.zeros(self.n_params)
-            )
-            line = point.along(np.zeros(self.n_params))
-            line(1.0)
-            line(0.5)
-            line.curvature()
-            point.hessian(Sample(None, 0.5, 2)).matvec(point.w)
-
     def row_scores(self, kind: str, point: Point, rng: np.random.Generator) -> Array:
         """Importance of the rows at a point.
 

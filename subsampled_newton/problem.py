@@ -114,9 +114,6 @@ class FiniteSum(ABC):
         """Return the objective over some of the samples, with the same ridge."""
         return _Restricted(self, rows)
 
-    def warm_up(self) -> None:  # noqa: B027  # optional, unlike the three means
-        """Compile what a solver will need, before the clock. Default: nothing."""
-
     @property
     def strong_convexity(self) -> float:
         """Smallest eigenvalue that every Hessian is known to have; 0 if unknown."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from subsampled_newton import _parallel
+from subsampled_newton._jit import compile_seconds
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 
@@ -36,6 +37,8 @@ class State:
     hessian_rows: int = 0
     gradient_estimate: float | None = None
     """Norm of a sampled gradient; None when the solver uses the full one."""
+    value_estimate: float = math.nan
+    """F at the point, if the solver knows it beside a sampled gradient."""
     outcome: Status | None = None
     """Set by a step that cannot go on."""
 
@@ -146,9 +149,7 @@ def minimize(
         np.errstate(over="ignore", invalid="ignore"),  # trials far out: a refusal
         _bar(progress) as bar,
     ):
-        problem.warm_up()
-        seconds = 0.0
-        clock = time.perf_counter()
+        seconds, clock = 0.0, _now()
         records: list[tuple[Any, ...]] = []
         if resume is None:
             rows_before, props_before = work.rows_read, work.props - 1
@@ -165,18 +166,19 @@ def minimize(
         while True:
             value, norm = _known(state, tol)
             status = state.outcome or _test(value, norm, tol)
-            seconds += time.perf_counter() - clock
+            seconds += _now() - clock
             rows_read = work.rows_read - rows_before
             passes = rows_read / problem.n_samples
             props = work.props - props_before
             status = status or _limit(
                 state, passes, seconds, max_iter, max_passes, max_time
             )
-            if math.isnan(norm) and (full_trace or status is not None):
+            if norm is None and (full_trace or status is not None):
                 # Another point, so that the solver does not find this one evaluated.
                 shown = problem.at(state.point.w)
                 with work.uncounted():
                     value, norm = shown.value, float(np.linalg.norm(shown.gradient))
+            norm = math.nan if norm is None else norm
             records.append(
                 (
                     state.iteration,
@@ -198,7 +200,7 @@ def minimize(
                 status = Status.CALLBACK_STOP
             if status is not None:
                 break
-            clock = time.perf_counter()
+            clock = _now()
             state = solver.step(problem, state, rng)
 
         with work.uncounted():
@@ -230,19 +232,24 @@ def minimize(
     )
 
 
-def _known(state: State, tol: float) -> tuple[float, float]:
-    """Value and gradient norm at the point, nan unless the solver knows or needs them.
+def _now() -> float:
+    """Clock that stands still while kernels are compiled or loaded."""
+    return time.perf_counter() - compile_seconds()
+
+
+def _known(state: State, tol: float) -> tuple[float, float | None]:
+    """Value and gradient norm at the point; no norm unless the solver computes it.
 
     A sampled gradient below ``tol`` is confirmed by the full one, which counts.
     """
     if state.gradient_estimate is not None and state.gradient_estimate > tol:
-        return math.nan, math.nan
+        return state.value_estimate, None
     return state.point.value, float(np.linalg.norm(state.point.gradient))
 
 
-def _test(value: float, norm: float, tol: float) -> Status | None:
-    if math.isnan(norm) and math.isnan(value):
-        return None  # not evaluated
+def _test(value: float, norm: float | None, tol: float) -> Status | None:
+    if norm is None:
+        return None
     if not (math.isfinite(value) and math.isfinite(norm)):
         return Status.NON_FINITE
     return Status.CONVERGED if norm <= tol else None

@@ -99,8 +99,14 @@ class MultilevelNewton:
         n, d = problem.n_samples, problem.n_params
         size = min(n, max(math.ceil(self.fraction * n), MIN_ROWS_PER_PARAM * d))
         # At 0 the start needs no evaluation on all rows; elsewhere it might be optimal.
-        estimate = None if np.any(point.w) else math.inf
-        return MultilevelState(point, size=size, gradient_estimate=estimate)
+        if np.any(point.w):
+            return MultilevelState(point, size=size)
+        return MultilevelState(
+            point,
+            size=size,
+            gradient_estimate=math.inf,
+            value_estimate=problem.value_at_zero(),
+        )
 
     def step(
         self, problem: FiniteSum, state: MultilevelState, rng: np.random.Generator
@@ -191,7 +197,7 @@ class MultilevelNewton:
                 callback=accurate,
             ).w
         point = problem.at(w)
-        if not point.value <= problem.value_at_zero():
+        if not point.value <= state.value_estimate:
             point = problem.at(state.point.w)
         return replace(
             state,
