@@ -1,5 +1,6 @@
 """The pool: same bits for every number of threads, errors, forks, Ctrl-C, BLAS."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -182,6 +183,23 @@ def test_exception_of_a_helper_reaches_the_caller():
         run(block, 2)
 
 
+def test_exception_of_a_helper_stops_the_caller():
+    caller = threading.get_ident()
+    failed, done = threading.Event(), []
+
+    def block(k):
+        if threading.get_ident() != caller:
+            failed.set()
+            raise BlockError
+        assert failed.wait(30)
+        time.sleep(0.005)
+        done.append(k)
+
+    with use_threads(2), pytest.raises(BlockError):
+        run(block, 300)
+    assert len(done) < 100
+
+
 def test_run_inside_a_block_does_not_wait_for_the_pool():
     with use_threads(4):
         assert run(lambda k: sum(run(lambda j: j, 5)), 8) == [10] * 8
@@ -212,19 +230,24 @@ def test_eight_user_threads_get_right_answers():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_forked_child_can_use_the_pool():
+@pytest.mark.parametrize("busy", [False, True])
+def test_forked_child_can_use_the_pool(busy):
+    """Also when a thread of the parent held the locks at the moment of the fork."""
     rows = as_rows(np.ones((8000, 64)))
-    ones = np.ones(8000)
-    with use_threads(2):
+    ones, identity = np.ones(8000), np.eye(64)
+    locks = (_parallel._pool_lock, _parallel._blas.lock) if busy else ()
+    with use_threads(2), contextlib.ExitStack() as held:
         expected = rows.hess_vec(ones, np.ones(64))
-        rows.gram(ones)
+        rows.projected_norms(identity)
+        for lock in locks:
+            held.enter_context(lock)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns of forks with threads
             child = os.fork()
         if child == 0:
             try:
+                rows.projected_norms(identity)
                 same = np.array_equal(rows.hess_vec(ones, np.ones(64)), expected)
-                rows.gram(ones)
                 os._exit(0 if same else 3)
             finally:
                 os._exit(4)

@@ -117,7 +117,7 @@ class MultilevelNewton:
         assert state.part is not None
         if state.gradient_estimate is not None:
             return self._start(problem, state.part, state, rng)
-        point = state.point
+        point, previous = state.point, state.decrement
         assert isinstance(point, LinearPoint)
         hessian = point.hessian_on(state.part, state.rows)
         H = hessian.dense()
@@ -126,28 +126,22 @@ class MultilevelNewton:
         step = newton_step(H, point.gradient)
         descent = descend(point, step)
         decrement = -float(point.gradient @ step.vector)
-        pairs = state.pairs
-        if descent.point is not None:
-            s = descent.point.w - point.w
-            pairs = (
-                *pairs[-MEMORY + 1 :],
-                (s, descent.point.gradient - point.gradient),
-            )
 
-        everything = state.part is problem
-        good = descent.step_size == 1.0 and not decrement > 0.25 * state.decrement
-        if not (good or everything):
-            state = replace(state, part=None, rows=None, size=2 * state.size)
-        return replace(
+        state = replace(
             state,
             point=descent.point or point,
             iteration=state.iteration + 1,
             step_size=descent.step_size,
             hessian_rows=hessian.rows.n_rows,
-            outcome=descent.outcome if everything else None,
             decrement=decrement,
-            pairs=pairs,
         )
+        if state.part is problem:
+            return replace(state, outcome=descent.outcome)
+        if descent.step_size < 1.0 or decrement > 0.25 * previous:
+            # The sample misjudges more than a correction can mend: take another.
+            return replace(state, part=None, rows=None, size=2 * state.size, pairs=())
+        pair = (state.point.w - point.w, state.point.gradient - point.gradient)
+        return replace(state, pairs=(*state.pairs[1 - MEMORY :], pair))
 
     def _gathered(
         self, problem: LinearModel, state: MultilevelState, rng: np.random.Generator
