@@ -2,8 +2,8 @@
 
 Numba's wheel has no vector mathematics library, so ``math.exp`` is a scalar call that
 costs as much as reading a row of 50 columns. These polynomials have no branches and no
-tables, so loops over them become vector code. Accuracy: below 1 ulp for ``exp`` and
-1 ulp for ``log1p`` (tests/test_elementary.py), over the whole range.
+tables, so loops over them become vector code. Largest errors seen, over the whole
+range: 1.05 ulp for both, 1.3 for ``log1p`` as plain Python (tests/test_elementary.py).
 
 Both run as plain Python as well (``NUMBA_DISABLE_JIT=1``).
 """

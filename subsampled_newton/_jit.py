@@ -12,19 +12,21 @@ This is the only module (with ``backends/cuda.py``) that calls Numba's decorator
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import logging
 import os
 import pickle
-import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numba
+import numpy as np
 from numba import njit
 from numba.core import config, event
 from numba.core.caching import FunctionCache
@@ -36,6 +38,7 @@ __all__ = ["compile_seconds", "compiled", "inlinable"]
 logger = logging.getLogger("subsampled_newton")
 
 _FOREIGN = ("numpy", "numba", "scipy", "math", "builtins")
+_CONSTANTS = (bool, int, float, complex, str, bytes, tuple, np.generic, enum.Enum)
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -76,8 +79,10 @@ def inlinable(**options: Any) -> Callable[[Any], Any]:
 
     def wrap(func: Any) -> Any:
         func = getattr(func, "py_func", func)
+        if not isinstance(func, FunctionType):
+            raise TypeError(f"a plain Python function can be compiled, got {func!r}")
         if not hasattr(func, "jit_options"):
-            func.jit_options = _canonical(options)
+            setattr(func, "jit_options", _canonical(options))  # noqa: B010
             register_jitable(**options)(func) if options else register_jitable(func)
         return func
 
@@ -144,13 +149,14 @@ class _CacheFile:
 
     def save(self, key: object, data: object) -> None:
         content = dumps(data)
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
+        # Written aside and renamed: readers see the whole file or none. Not a file of
+        # tempfile, which other users of the machine could not read.
+        temporary = self._folder / f"{self._base}.{uuid.uuid4().hex}.tmp"
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(content).digest() + content)
-            os.replace(name, self._path(key))
+            temporary.write_bytes(hashlib.sha256(content).digest() + content)
+            os.replace(temporary, self._path(key))
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
@@ -187,17 +193,23 @@ class _GuardedCache(FunctionCache):  # type: ignore[misc]  # Numba has no types
 def _fingerprint(func: Any, seen: set[Any]) -> str:
     """Hash the bytecode and constants of a function and of all it reaches."""
     func = getattr(func, "py_func", func)
-    if func in seen or func.__module__.partition(".")[0] in _FOREIGN:
+    if func in seen or _foreign(func.__module__ or ""):
         return ""
     seen.add(func)
     names, parts = _code_parts(func.__code__)
     parts += [getattr(func, "jit_options", ""), repr(func.__defaults__)]
     refs = [func.__globals__.get(name) for name in names]
     refs += [cell.cell_contents for cell in func.__closure__ or ()]
-    refs += [
-        getattr(m, n, None) for m in refs if isinstance(m, ModuleType) for n in names
-    ]
+    modules: set[ModuleType] = set()
+    for ref in refs:  # grows: modules inside modules are followed, too
+        if isinstance(ref, ModuleType) and not _foreign(ref.__name__):
+            if ref not in modules:
+                refs += [getattr(ref, name, None) for name in names]
+            modules.add(ref)
     for ref in refs:
+        options = getattr(ref, "targetoptions", None)  # of a user's own njit function
+        if options is not None:
+            parts.append(repr(sorted(options.items(), key=str)))
         ref = getattr(ref, "py_func", ref)
         if isinstance(ref, FunctionType):
             parts.append(_fingerprint(ref, seen))
@@ -217,8 +229,24 @@ def _code_parts(code: CodeType) -> tuple[list[str], list[str]]:
     return names, parts
 
 
+def _foreign(module: str) -> bool:
+    return module.partition(".")[0] in _FOREIGN
+
+
 def _plain(values: Any) -> list[str]:
-    return [repr(v) for v in values if isinstance(v, bool | int | float | str | tuple)]
+    """Text of the constants that Numba compiles into the code.
+
+    Arrays are among them, though kernels of this package never read a global one.
+    """
+    texts = []
+    for value in values:
+        if isinstance(value, frozenset | set):
+            texts.append(repr(sorted(map(repr, value))))
+        elif isinstance(value, np.ndarray):
+            texts.append(f"{value.dtype}{value.shape}{value.tobytes().hex()}")
+        elif isinstance(value, _CONSTANTS):
+            texts.append(repr(value))
+    return texts
 
 
 def _canonical(options: dict[str, Any]) -> str:

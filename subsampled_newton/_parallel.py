@@ -165,23 +165,35 @@ class _OneBlasThread:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
-        self.limiter: Any = None
-        self.controller: ThreadpoolController | None = None
+        self.libraries: list[Any] | None = None
+        self.before: list[int] = []
 
     def enter(self) -> None:
         with self.lock:
             if self.users == 0:
-                # Looking for the libraries takes milliseconds: once per process.
-                self.controller = self.controller or ThreadpoolController()
-                self.limiter = self.controller.limit(limits=1, user_api="blas")
-                self.limiter.__enter__()
+                if self.libraries is None:  # looking for them takes milliseconds
+                    found = ThreadpoolController().select(user_api="blas")
+                    self.libraries = list(found.lib_controllers)
+                self.before = [library.num_threads for library in self.libraries]
+                self._set([1] * len(self.libraries))
             self.users += 1
 
     def leave(self) -> None:
         with self.lock:
             self.users -= 1
             if self.users == 0:
-                self.limiter.__exit__(None, None, None)
+                self._set(self.before)
+
+    def _set(self, counts: list[int]) -> None:
+        for library, count in zip(self.libraries or [], counts, strict=True):
+            # threadpoolctl 3.8 ignores all threads but the one that came first; the
+            # last user to leave is often another one.
+            release = getattr(library, "clear_controlling_thread", None)
+            if release is not None:
+                release(force=True)
+            library.set_num_threads(count)
+            if release is not None:
+                release(force=True)
 
 
 _blas = _OneBlasThread()

@@ -122,7 +122,8 @@ class LinearModel(FiniteSum):
         rng : numpy.random.Generator
             For the sketch.
         """
-        h = np.abs(self.at(point.w).curvature)
+        assert isinstance(point, LinearPoint)
+        h = np.abs(point.curvature)
         if kind == "row-norms":
             return h * self.rows.row_norms()
 
@@ -272,6 +273,8 @@ class LinearLine:
     def __call__(self, t: float) -> Trial:
         p = self.start.problem
         p.work.props += p.n_samples
+        if t == 0.0:
+            return self.start
         w = self.start.w + t * self.direction
         if self._u is None:
             trial = p.at(w)

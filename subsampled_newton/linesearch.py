@@ -86,7 +86,7 @@ def armijo(
     for n_trials in range(1, max_backtracks + 2):
         trial = line(step_size)
         change = trial.value - value
-        if change <= c1 * step_size * slope:
+        if math.isfinite(change) and change <= c1 * step_size * slope:
             return LineSearch(trial, step_size, n_trials)
         if (
             abs(change) <= FLAT * abs(value)

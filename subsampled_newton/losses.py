@@ -85,11 +85,13 @@ class PointwiseLoss:
             function = getattr(self, field)
             if function is None and field == "gauss_newton":
                 continue
-            if not callable(function):
+            try:
+                object.__setattr__(self, field, inlinable()(function))
+            except TypeError:
                 raise TypeError(
-                    f"{field} must be a function of (z, y), got {function!r}"
-                )
-            object.__setattr__(self, field, inlinable()(function))
+                    f"{field} must be a function of (z, y) in plain Python, "
+                    f"got {function!r}"
+                ) from None
         low, high = self.d2_range
         if not low <= high:
             raise ValueError(f"d2_range must be (low, high), got {self.d2_range!r}")
@@ -197,7 +199,7 @@ SIGMOID_SQUARED = PointwiseLoss(
     _sigmoid_value,
     _sigmoid_d1,
     _sigmoid_d2,
-    (-0.12037, 0.15412),
+    (-0.12021, 0.15411),
     _sigmoid_gauss_newton,
     targets="unit",
 )

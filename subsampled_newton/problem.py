@@ -303,7 +303,7 @@ def _compare(name: str, exact: float, numeric: float, rtol: float) -> None:
 
 def as_vector(w: ArrayLike, n_params: int) -> Array:
     """Return ``w`` as a float64 vector of the right length."""
-    vector = np.asarray(w, dtype=np.float64)
+    vector = np.array(w, dtype=np.float64)  # a copy: points never change
     if vector.shape != (n_params,):
         raise ValueError(f"w must have shape ({n_params},), got {vector.shape}")
     return vector

@@ -31,8 +31,8 @@ def newton_step(H: Array, gradient: Array) -> Step:
     """Minimize the model exactly by a Cholesky factorisation.
 
     A singular ``H`` (dependent columns without a ridge) has no inverse; then the step
-    is ``-H^+ gradient``, from the eigenvalues above rounding, and the status says so.
-    That is the same step wherever both exist.
+    is the smallest of its minimizers, in the norm of the diagonal of ``H``, from the
+    eigenvalues above rounding, and the status says so.
 
     Parameters
     ----------

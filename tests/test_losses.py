@@ -321,9 +321,7 @@ def test_loss_refuses_what_is_not_a_function(field):
         PointwiseLoss("bad", **functions)
 
 
-@pytest.mark.parametrize(
-    "builtin", [max, functools.partial(SQUARED.value, y=1.0)]
-)
+@pytest.mark.parametrize("builtin", [max, functools.partial(SQUARED.value, y=1.0)])
 def test_loss_refuses_a_callable_that_cannot_be_compiled(builtin):
     f = SQUARED.value
     with pytest.raises(TypeError, match=r"^d1 must be a function"):

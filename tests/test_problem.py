@@ -476,12 +476,6 @@ def test_dense_hessian_is_counted_as_its_columns(logistic):
     assert count.since() == (N, 2 * N * D)
 
 
-def test_warm_up_is_not_counted(logistic):
-    logistic.problem.warm_up()
-    work = logistic.problem.work
-    assert (work.rows_read, work.props) == (0, 1)
-
-
 def test_work_on_a_restriction_is_counted_with_the_whole(logistic):
     part = logistic.problem.restrict(np.arange(6))
     count = Counter(logistic.problem.work)
