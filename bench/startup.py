@@ -21,6 +21,7 @@ __all__ = ["main"]
 BASE = "import sklearn.linear_model, numba"
 IMPORT = """
 import time
+{before}
 start = time.perf_counter()
 {statement}
 print(time.perf_counter() - start)
@@ -77,16 +78,19 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--repeats", type=count, default=5, help="default 5")
     parser.add_argument("--cold", type=count, default=3, help="cold fits (default 3)")
     options = parser.parse_args(argv)
-    # In turns, after one round that fills the caches of the file system.
-    statements = (BASE, f"{BASE}, subsampled_newton")
+    # Ours in the process that has imported the others: a difference of two processes
+    # would be the noise of both. One round first fills the caches of the file system.
+    imports = {BASE: "", "import subsampled_newton, after these": BASE}
+    statements = (BASE, "import subsampled_newton")
     rounds = [
-        [seconds_of(IMPORT.format(statement=statement)) for statement in statements]
+        [
+            seconds_of(IMPORT.format(before=before, statement=statement))
+            for before, statement in zip(imports.values(), statements, strict=True)
+        ]
         for _ in range(options.repeats + 1)
     ][1:]
-    for statement, seconds in zip(statements, zip(*rounds, strict=True), strict=True):
-        print(f"{statement:58} {median(seconds):7.2f} s")
-    difference = median(ours - base for base, ours in rounds)
-    print(f"{'  the package itself':58} {difference:7.2f} s", flush=True)
+    for label, seconds in zip(imports, zip(*rounds, strict=True), strict=True):
+        print(f"{label:58} {median(seconds):7.2f} s", flush=True)
 
     cold = []
     for _ in range(options.cold):
