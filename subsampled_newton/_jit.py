@@ -115,6 +115,15 @@ _clock = _CompileClock()
 event.register("numba:compile", _clock)
 
 
+def _after_fork() -> None:
+    """Another thread of the parent may have held the lock: start afresh."""
+    _clock.__init__()  # type: ignore[misc]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def compile_seconds() -> float:
     """Seconds that this process has spent on compiling and loading kernels so far.
 

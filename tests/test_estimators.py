@@ -16,7 +16,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from subsampled_newton import LogisticRegression, Ridge, Spectral, SubsampledNewton
+from subsampled_newton import (
+    LogisticRegression,
+    Ridge,
+    Spectral,
+    SubsampledNewton,
+    separation,
+)
 from subsampled_newton.estimators import SOLVERS
 
 
@@ -222,6 +228,12 @@ def test_separable_data_without_a_penalty_are_named():
         model = LogisticRegression(C=np.inf).fit(X, y)
     assert model.result_.status.name == "SEPARABLE"
     assert not model.result_.converged
+
+
+def test_complete_separation_needs_no_linear_program(monkeypatch):
+    monkeypatch.setattr(separation, "LARGEST_PROGRAM", 0)
+    with pytest.warns(ConvergenceWarning, match="SEPARABLE"):
+        LogisticRegression(C=np.inf).fit(*separable())
 
 
 def test_quasi_complete_separation_is_named():

@@ -21,6 +21,9 @@ from subsampled_newton import (
     SubsampledNewton,
     minimize,
 )
+from subsampled_newton.solvers._descent import descend
+from subsampled_newton.solvers.newton import NewtonState
+from subsampled_newton.subproblems import Step
 
 SOLVERS = {
     "newton": SubsampledNewton(1.0),
@@ -179,13 +182,60 @@ def test_lemma_warns_when_it_asks_for_more_rows_than_there_are():
 def test_sampled_gradient_is_confirmed_by_a_full_one():
     # All rows equal: the sampled gradient is exact, long before it is full.
     X = np.tile([[1.0, 2.0]], (1000, 1))
-    y = np.tile([1.0, 1.0, -1.0, 1.0], 250)
-    problem = LinearModel(LOGISTIC, X, y, l2=1e-2)
-    result = minimize(
-        problem, SubsampledNewton(1.0, gradient_sample=0.1), tol=1e-6, seed=0
-    )
+    problem = LinearModel(LOGISTIC, X, np.ones(1000), l2=1e-2)
+    solver = SubsampledNewton(1.0, gradient_sample=0.1, gradient_rate=0.99)
+    result = minimize(problem, solver, tol=1e-6, seed=0)
     assert result.status is Status.CONVERGED
+    assert result.n_iter < 20  # far from all rows, at 2 % more a step
     assert np.linalg.norm(problem.at(result.w).gradient) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"), [("row-norms", [0, 1, 2, 3, 4]), ("leverage", [0, 3])]
+)
+def test_scores_are_refreshed_when_they_are_due(monkeypatch, sampling, expected):
+    drawn = []
+    problem = logistic(n=4000)
+    scores = problem.row_scores
+
+    def counted(kind, point, rng):
+        drawn.append(len(steps) - 1)
+        return scores(kind, point, rng)
+
+    steps = []
+    monkeypatch.setattr(problem, "row_scores", counted)
+    solver = SubsampledNewton(0.05, sampling=sampling, score_refresh=3)
+    minimize(problem, solver, tol=0.0, max_iter=5, seed=0, callback=steps.append)
+    assert drawn == expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "step_size", "decrement", "grows"),
+    [
+        (1.0, 1.0, 0.1, False),
+        (1.4, 1.0, 0.1, False),
+        (1.6, 1.0, 0.1, True),  # the sample overrates the curvature
+        (0.4, 1.0, 0.1, True),  # or underrates it
+        (1.0, 0.5, 0.1, True),  # a shortened step
+        (1.0, 1.0, 0.3, True),  # a decrease that hardly fell
+    ],
+)
+def test_spectral_rule_grows_for_a_reason(ratio, step_size, decrement, grows):
+    problem = logistic()
+    state = NewtonState(problem.at(np.zeros(8)), sample_size=100, decrement=1.0)
+    size = Spectral().next(problem, state, ratio, step_size, decrement)
+    assert size == (200 if grows else 100)
+
+
+def test_direction_that_does_not_fit_its_model_is_refused():
+    problem = logistic()
+    point = problem.at(np.ones(8))
+    steepest = Step(
+        -point.gradient, 0.5 * point.gradient @ point.gradient, 1, "converged"
+    )
+    assert descend(point, steepest).outcome is None
+    wrong = steepest._replace(model_decrease=0.01 * steepest.model_decrease)
+    assert descend(point, wrong).outcome is Status.NOT_DESCENT
 
 
 # Statuses: each is made to happen.

@@ -166,7 +166,7 @@ def minimize(
         while True:
             value, norm = _known(state, tol)
             status = state.outcome or _test(value, norm, tol)
-            seconds += _now() - clock
+            seconds += max(0.0, _now() - clock)
             rows_read = work.rows_read - rows_before
             passes = rows_read / problem.n_samples
             props = work.props - props_before
