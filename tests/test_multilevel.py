@@ -96,7 +96,9 @@ def test_least_squares_with_rows_of_very_different_size():
 def test_other_problems_are_refused():
     rng = np.random.default_rng(0)
     problem = LinearModel(SIGMOID_SQUARED, rng.standard_normal((50, 2)), np.ones(50))
-    with pytest.raises(TypeError, match="convex loss"):
+    with pytest.raises(
+        TypeError, match=r"convex loss, got LinearModel with the sigmoid squared loss"
+    ):
         minimize(problem, MultilevelNewton())
     with pytest.raises(ValueError, match=r"fraction must be in \(0.0, 1.0\], got 0"):
         MultilevelNewton(0)

@@ -92,9 +92,11 @@ class MultilevelNewton:
     ) -> MultilevelState:
         """State before the first step."""
         if not isinstance(problem, LinearModel) or not problem.convex:
+            loss = getattr(problem, "loss", None)
             raise TypeError(
                 "MultilevelNewton needs a LinearModel with a convex loss, got "
-                f"{type(problem).__name__}"
+                + type(problem).__name__
+                + (f" with the {loss.name} loss" if loss is not None else "")
             )
         n, d = problem.n_samples, problem.n_params
         size = min(n, max(math.ceil(self.fraction * n), MIN_ROWS_PER_PARAM * d))
