@@ -25,7 +25,6 @@ from subsampled_newton import (
 )
 from subsampled_newton.estimators import SOLVERS
 
-
 OLD_SKLEARN = sklearn.__version__.startswith("1.6.")
 
 
@@ -43,8 +42,8 @@ def test_sklearn_conventions(estimator, check):
     binary = isinstance(estimator, LogisticRegression)
     if binary and OLD_SKLEARN and "sample_weight_equivalence" in str(check):
         pytest.skip(
-            "scikit-learn 1.6 shuffles one of the two fits and then names the classes of "
-            "two-class estimators by the first row: it compares different problems"
+            "scikit-learn 1.6 shuffles the rows of one of the two fits and then names "
+            "the classes by the first row: it compares different problems"
         )
     check(estimator)
 
