@@ -50,7 +50,7 @@ def trace(
     if solver is None:
         model = _model(objective, TOL, seed)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # expected: budgets
             result = model.fit(objective.X, objective.y).result_
         parameters: dict[str, Any] = {"tol": TOL, "columns": "equilibrated"}
     else:
@@ -95,7 +95,7 @@ def fit(objective: Objective, tol: float, seed: int) -> Outcome:
     """Time the whole call of our estimator."""
     model = _model(objective, tol, seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # expected: budgets
         start = time.perf_counter()
         model.fit(objective.X, objective.y)
         seconds = time.perf_counter() - start

@@ -138,7 +138,7 @@ def find_reference(objective: Objective) -> Reference:
             max_iter=100,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # tol=exact is below rounding
             coef: Array = model.fit(objective.X, objective.y).coef_.ravel()
         return coef
 

@@ -82,7 +82,7 @@ def inlinable(**options: Any) -> Callable[[Any], Any]:
         if not isinstance(func, FunctionType):
             raise TypeError(f"a plain Python function can be compiled, got {func!r}")
         if not hasattr(func, "jit_options"):
-            setattr(func, "jit_options", _canonical(options))  # noqa: B010
+            setattr(func, "jit_options", _canonical(options))  # noqa: B010  # for mypy
             register_jitable(**options)(func) if options else register_jitable(func)
         return func
 

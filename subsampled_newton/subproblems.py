@@ -24,7 +24,9 @@ class Step(NamedTuple):
     vector: Array
     model_decrease: float
     inner_iterations: int
-    status: Literal["converged", "max_iter", "negative_curvature", "singular"]
+    status: Literal[
+        "converged", "max_iter", "negative_curvature", "singular", "inconsistent"
+    ]
 
 
 def newton_step(H: Array, gradient: Array) -> Step:
@@ -32,7 +34,9 @@ def newton_step(H: Array, gradient: Array) -> Step:
 
     A singular ``H`` (dependent columns without a ridge) has no inverse; then the step
     is the smallest of its minimizers, in the norm of the diagonal of ``H``, from the
-    eigenvalues above rounding, and the status says so.
+    eigenvalues above rounding, and the status says so. When a tenth of the gradient
+    lies where ``H`` has no curvature, the status is "inconsistent": the model has no
+    minimizer, and its decrease says nothing about what is left to gain.
 
     Parameters
     ----------
@@ -56,12 +60,14 @@ def newton_step(H: Array, gradient: Array) -> Step:
         if pivots.min() ** 2 <= len(H) * np.finfo(float).eps:
             raise np.linalg.LinAlgError
         solution = scipy.linalg.cho_solve(factor, target, check_finite=False)
-        status: Literal["converged", "singular"] = "converged"
+        status: Literal["converged", "singular", "inconsistent"] = "converged"
     except np.linalg.LinAlgError:
         values, vectors = scipy.linalg.eigh(scaled, lower=True, check_finite=False)
         kept = values > len(H) * np.finfo(float).eps * max(values[-1], 0.0)
-        solution = vectors[:, kept] @ ((vectors[:, kept].T @ target) / values[kept])
-        status = "singular"
+        parts = vectors.T @ target
+        solution = vectors[:, kept] @ (parts[kept] / values[kept])
+        outside = np.linalg.norm(parts[~kept]) > 0.1 * np.linalg.norm(parts)
+        status = "inconsistent" if outside else "singular"
     vector = scale * solution
     return Step(vector, -0.5 * float(gradient @ vector), 0, status)
 

@@ -265,6 +265,21 @@ def test_status_precision_when_the_tolerance_is_below_rounding():
     assert result.gradient_norm < 1e-14
 
 
+def test_precision_is_not_claimed_where_the_sample_has_no_curvature():
+    """The column that samples miss holds a gradient of 4e-4: that is not converged."""
+    rng = np.random.default_rng(0)
+    X = np.zeros((2000, 2))
+    X[:, 0] = rng.standard_normal(2000)
+    X[:4, 1] = 1.0
+    y = np.where(X[:, 0] + rng.logistic(size=2000) > 0, 1.0, -1.0)
+    y[:4] = [1.0, 1.0, 1.0, -1.0]
+    first = minimizer(LinearModel(LOGISTIC, X[:, :1], y))[0]
+    problem = LinearModel(LOGISTIC, X, y)
+    result = minimize(problem, SubsampledNewton(20), [first, 0.0], max_iter=30, seed=0)
+    assert result.gradient_norm > 1e-4
+    assert result.status is Status.LINE_SEARCH_FAILED
+
+
 def test_status_not_descent_on_a_concave_loss():
     loss = PointwiseLoss("concave", *CONCAVE, d2_range=(-2.0, -2.0))
     problem = LinearModel(loss, np.eye(3), np.ones(3))

@@ -302,3 +302,11 @@ def test_preconditioned_direction_without_positive_curvature(rng):
     step = conjugate_gradient(products(H), g, rtol=0.1, max_iter=9, diagonal=diagonal)
     np.testing.assert_array_equal(step.vector, -g / diagonal)
     assert step.model_decrease == pytest.approx(naive.model_decrease(H, g, step.vector))
+
+
+def test_gradient_outside_the_range_of_a_singular_matrix_is_called_inconsistent():
+    H = np.diag([2.0, 0.0])
+    assert newton_step(H, np.array([1.0, 0.0])).status == "singular"
+    step = newton_step(H, np.array([1.0, 1.0]))
+    assert step.status == "inconsistent"
+    np.testing.assert_allclose(step.vector, [-0.5, 0.0])

@@ -56,8 +56,10 @@ def descend(
     )
     if search.trial is not None:
         return Descent(search.trial.point, search.step_size, None, line)
+    # The decrease of an inconsistent model leaves out directions that may matter.
     seen = step.model_decrease > ROUNDING * abs(point.value)
-    outcome = Status.LINE_SEARCH_FAILED if seen else Status.PRECISION
+    failed = seen or step.status == "inconsistent"
+    outcome = Status.LINE_SEARCH_FAILED if failed else Status.PRECISION
     return Descent(None, 0.0, outcome, line)
 
 
