@@ -12,7 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from subsampled_newton.columns import Work
 from subsampled_newton.data import Rows, as_rows
 from subsampled_newton.losses import TARGETS, PointwiseLoss
-from subsampled_newton.problem import FiniteSum, Point, Trial, as_vector
+from subsampled_newton.problem import (
+    Curvature,
+    FiniteSum,
+    Point,
+    Trial,
+    as_vector,
+)
 from subsampled_newton.sampling import Sample
 from subsampled_newton.sketching import approximate_leverage
 
@@ -194,15 +200,28 @@ class LinearPoint:
         p = self.problem
         return p.rows.pointwise(p.loss.d2, self.z, p.y, p.weights)
 
-    def hessian(self, sample: Sample) -> LinearHessian:
+    def hessian(
+        self, sample: Sample, curvature: Curvature = "hessian"
+    ) -> LinearHessian:
         """Hessian of F at w, the mean estimated from a sample."""
         p = self.problem
+        d2 = p.loss.d2 if curvature == "hessian" else p.loss.gauss_newton
+        if d2 is None:
+            raise TypeError(
+                "curvature='gauss-newton' needs a loss with a gauss_newton weight, "
+                f"got {p.loss.name}"
+            )
         if sample.rows is None:
-            h = self.curvature * sample.weights
-            return LinearHessian(p.rows, h, p.l2, p.work)
+            exact = d2 is p.loss.d2
+            h = (
+                self.curvature
+                if exact
+                else p.rows.pointwise(d2, self.z, p.y, p.weights)
+            )
+            return LinearHessian(p.rows, h * sample.weights, p.l2, p.work)
         keep = sample.rows
         rows = p.rows.take(keep)
-        h = rows.pointwise(p.loss.d2, self.z[keep], p.y[keep], p.weights[keep])
+        h = rows.pointwise(d2, self.z[keep], p.y[keep], p.weights[keep])
         return LinearHessian(rows, h * sample.weights, p.l2, p.work)
 
     def hessian_on(self, part: LinearModel, keep: Indices | None) -> LinearHessian:

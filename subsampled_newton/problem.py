@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +18,22 @@ from subsampled_newton.columns import Work
 from subsampled_newton.losses import PointwiseLoss
 from subsampled_newton.sampling import Sample
 
-__all__ = ["FiniteSum", "Hessian", "Line", "Point", "Trial", "check_derivatives"]
+__all__ = [
+    "Curvature",
+    "FiniteSum",
+    "Hessian",
+    "Line",
+    "Point",
+    "Trial",
+    "check_derivatives",
+]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+Curvature = Literal["hessian", "gauss-newton"]
+"""The Hessian itself, or its positive semi-definite part without the curvature of the
+model: ``J'J`` of nonlinear least squares, the weight of a loss that stands in for
+``d2``. The two agree for a convex loss of a linear predictor."""
 
 
 class Hessian(Protocol):
@@ -42,7 +54,7 @@ class Point(Protocol):
     def value(self) -> float: ...
     @property
     def gradient(self) -> Array: ...
-    def hessian(self, sample: Sample) -> Hessian: ...
+    def hessian(self, sample: Sample, curvature: Curvature = "hessian") -> Hessian: ...
     def along(self, direction: Array) -> Line: ...
 
 
@@ -106,6 +118,13 @@ class FiniteSum(ABC):
     def hess_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
         """Mean of the Hessians of ``f_i`` at ``w``, applied to ``v``."""
 
+    def gauss_newton_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
+        """As `hess_vec` with Gauss-Newton matrices, for problems that have them."""
+        raise TypeError(
+            f"curvature='gauss-newton' needs a problem with gauss_newton_vec, "
+            f"got {type(self).__name__}"
+        )
+
     def at(self, w: ArrayLike) -> Point:
         """Return the point at ``w``. Nothing is computed yet."""
         return GenericPoint(self, as_vector(w, self.n_params))
@@ -163,11 +182,13 @@ class GenericPoint:
         work.props += 2 * n
         return self.problem.gradient(self.w, None) + self.problem.l2 * self.w
 
-    def hessian(self, sample: Sample) -> GenericHessian:
+    def hessian(
+        self, sample: Sample, curvature: Curvature = "hessian"
+    ) -> GenericHessian:
         """Hessian of F at w, the mean estimated from a sample."""
         if not isinstance(sample.weights, float):
             raise TypeError("weighted samples need a LinearModel")
-        return GenericHessian(self.problem, self.w, sample)
+        return GenericHessian(self.problem, self.w, sample, curvature)
 
     def along(self, direction: Array) -> GenericLine:
         """F along a direction."""
@@ -177,8 +198,12 @@ class GenericPoint:
 class GenericHessian:
     """Products with the mean Hessian of some samples."""
 
-    def __init__(self, problem: FiniteSum, w: Array, sample: Sample) -> None:
+    def __init__(
+        self, problem: FiniteSum, w: Array, sample: Sample, curvature: Curvature
+    ) -> None:
         self.problem, self.w, self.sample = problem, w, sample
+        exact = curvature == "hessian"
+        self.product = problem.hess_vec if exact else problem.gauss_newton_vec
 
     def prepare(self, n_products: int) -> None:
         """Do nothing: only products are known."""
@@ -187,8 +212,7 @@ class GenericHessian:
         """Product with a vector."""
         self.problem.work.rows_read += self.sample.n_rows
         self.problem.work.props += 2 * self.sample.n_rows
-        product = self.problem.hess_vec(self.w, self.sample.rows, v)
-        return product + self.problem.l2 * v
+        return self.product(self.w, self.sample.rows, v) + self.problem.l2 * v
 
     def diagonal(self) -> None:
         """Not known."""
@@ -237,6 +261,9 @@ class _Restricted(FiniteSum):
 
     def hess_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
         return self.parent.hess_vec(w, self._pick(rows), v)
+
+    def gauss_newton_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
+        return self.parent.gauss_newton_vec(w, self._pick(rows), v)
 
 
 def check_derivatives(

@@ -23,7 +23,7 @@ from subsampled_newton import (
 )
 from subsampled_newton.solvers._descent import descend
 from subsampled_newton.solvers.newton import NewtonState
-from subsampled_newton.subproblems import Step
+from subsampled_newton.subproblems._step import Step
 
 SOLVERS = {
     "newton": SubsampledNewton(1.0),

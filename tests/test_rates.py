@@ -18,7 +18,7 @@ from problems import (
 
 from subsampled_newton import LOGISTIC, LinearModel, SubsampledNewton, minimize
 from subsampled_newton.sampling import bernoulli, uniform, uniform_sample_size
-from subsampled_newton.subproblems import newton_step
+from subsampled_newton.subproblems.newton import newton_step
 
 
 def test_full_newton_solves_a_quadratic_in_one_step():

@@ -9,7 +9,7 @@ import numpy as np
 from subsampled_newton.linesearch import armijo
 from subsampled_newton.problem import Line, Point
 from subsampled_newton.solvers._result import Status
-from subsampled_newton.subproblems import Step
+from subsampled_newton.subproblems._step import Step
 
 __all__ = ["Descent", "descend"]
 

@@ -19,7 +19,7 @@ from subsampled_newton.sampling import bernoulli, uniform
 from subsampled_newton.solvers._descent import descend
 from subsampled_newton.solvers._driver import State, minimize
 from subsampled_newton.solvers.newton import NewtonState, SubsampledNewton
-from subsampled_newton.subproblems import bfgs_update, newton_step
+from subsampled_newton.subproblems.newton import bfgs_update, newton_step
 
 __all__ = ["MultilevelNewton", "MultilevelState"]
 

@@ -19,7 +19,9 @@ from subsampled_newton.sampling import Sample, bernoulli, full, uniform
 from subsampled_newton.solvers._descent import descend, model_curvature
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._sizes import SizeRule, as_size_rule
-from subsampled_newton.subproblems import Step, conjugate_gradient, newton_step
+from subsampled_newton.subproblems._step import Step
+from subsampled_newton.subproblems.conjugate_gradient import conjugate_gradient
+from subsampled_newton.subproblems.newton import newton_step
 
 __all__ = ["NewtonState", "SubsampledNewton"]
 

@@ -1,0 +1,1 @@
+"""Minimizers of quadratic and cubic models, functions of arrays and products."""
