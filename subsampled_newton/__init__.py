@@ -21,6 +21,7 @@ from subsampled_newton.losses import (
     tukey,
 )
 from subsampled_newton.problem import FiniteSum, check_derivatives
+from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import State, minimize
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 from subsampled_newton.solvers._sizes import Growing, Lemma, Spectral
@@ -47,6 +48,7 @@ __all__ = [
     "Result",
     "Ridge",
     "Rows",
+    "SoftmaxModel",
     "Spectral",
     "State",
     "Status",

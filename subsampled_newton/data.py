@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from subsampled_newton import _parallel
 from subsampled_newton.columns import Columns, Work
-from subsampled_newton.kernels import fused, gram, linear, pointwise
+from subsampled_newton.kernels import fused, gram, linear, pointwise, softmax
 from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR, Layout
 from subsampled_newton.losses import PointwiseLoss
 
@@ -199,6 +199,74 @@ class Rows(ABC):
             return out
 
         return float(_parallel.sum_parts(block, len(edges) - 1)[0]) / len(z)
+
+    # Several predictions per row, class by class: arrays of shape (n_classes, n_rows).
+
+    def class_predictions(self, W: Array) -> Array:
+        """``W X.T`` for one row of parameters per class."""
+        U, constants = self._raw_classes(W)
+        kernel = softmax.matvec(self.layout)
+        Z = np.empty((len(W), self.n_rows))
+        self._run(lambda lo, hi: kernel(self._arrays, lo, hi, U, constants, Z))
+        return Z
+
+    def class_evaluate(
+        self, y: Array, weights: Array, W: Array
+    ) -> tuple[Array, float, Array]:
+        """Predictions, mean softmax loss and its gradient, in one read of the rows."""
+        U, constants = self._raw_classes(W)
+        kernel = softmax.evaluate(self.layout)
+        Z = np.empty((len(W), self.n_rows))
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros((len(W) + 1, self._n_raw + 1))
+            kernel(self._arrays, lo, hi, y, weights, U, constants, Z, out)
+            return out
+
+        total = self._sum(block, (len(W) + 1) * self._n_raw) / self.n_rows
+        return Z, float(total[-1, 0]), self._class_gradient(total[:-1])
+
+    def class_hess_vec(self, P: Array, weights: Array, V: Array) -> Array:
+        """Product with the softmax Hessian of probabilities P, in one read."""
+        U, constants = self._raw_classes(V)
+        kernel = softmax.hess_vec(self.layout)
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros((len(V), self._n_raw + 1))
+            kernel(self._arrays, lo, hi, P, weights, U, constants, out)
+            return out
+
+        return self._class_gradient(self._sum(block, len(V) * self._n_raw))
+
+    def class_probabilities(self, Z: Array) -> Array:
+        """Softmax of predictions."""
+        kernel = softmax.probabilities()
+        P = np.empty_like(Z)
+        edges = _parallel.bounds(Z.shape[1], 16 * Z.size)
+        _parallel.run(lambda k: kernel(Z, edges[k], edges[k + 1], P), len(edges) - 1)
+        return P
+
+    def class_mean_along(
+        self, Z: Array, U: Array, t: float, y: Array, weights: Array
+    ) -> float:
+        """Mean softmax loss at ``Z + t U``, without reading the rows."""
+        kernel = softmax.mean_along()
+        edges = _parallel.bounds(Z.shape[1], 16 * Z.size)
+
+        def block(k: int) -> Array:
+            out = np.zeros(1)
+            kernel(Z, U, t, y, weights, edges[k], edges[k + 1], out)
+            return out
+
+        total = _parallel.sum_parts(block, len(edges) - 1)
+        return float(total[0]) / self.n_rows
+
+    def _raw_classes(self, W: Array) -> tuple[Array, Array]:
+        raw = [self.columns.to_raw(w) for w in W]
+        return np.array([u for u, _ in raw]), np.array([c for _, c in raw])
+
+    def _class_gradient(self, total: Array) -> Array:
+        return np.array([self.columns.gradient(row[:-1], row[-1]) for row in total])
 
     @abstractmethod
     def row_norms(self) -> Array:

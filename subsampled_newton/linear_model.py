@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,6 +56,9 @@ class LinearModel(FiniteSum):
         If an argument has a wrong type, shape or value.
     """
 
+    outputs: tuple[int, ...] = ()
+    """Predictions per row, as the leading axis of their array."""
+
     def __init__(
         self,
         loss: PointwiseLoss,
@@ -72,21 +76,20 @@ class LinearModel(FiniteSum):
         self.rows = rows
         self.work = rows.work
         self.y = _targets(y, rows.n_rows, loss)
-        self.weights = _mean_one(sample_weight, rows.n_rows)
+        self.weights = mean_one(sample_weight, rows.n_rows)
         self.convex = loss.convex
 
     def at(self, w: ArrayLike) -> LinearPoint:
         return LinearPoint(self, as_vector(w, self.n_params))
 
-    def restrict(self, rows: Indices, weights: Array | None = None) -> LinearModel:
+    def restrict(self, rows: Indices, weights: Array | None = None) -> Self:
         """Return the objective over some of the samples, with the same ridge.
 
         ``weights`` of mean one multiply the sample weights: those of a non-uniform
         sample make the mean over it an estimate of the mean over all rows.
         """
-        part = object.__new__(LinearModel)
-        FiniteSum.__init__(part, len(rows), self.n_params, self.l2)
-        part.loss, part.convex, part.work = self.loss, self.convex, self.work
+        part = copy.copy(self)
+        part.n_samples = len(rows)
         part.rows = self.rows.take(rows)
         part.y, part.weights = self.y[rows], self.weights[rows]
         if weights is not None:
@@ -95,25 +98,67 @@ class LinearModel(FiniteSum):
 
     def value(self, w: Array, rows: Indices | None = None) -> float:
         part = self if rows is None else self.restrict(rows)
-        z = part.rows.matvec(w)
-        return part.rows.mean_along(part.loss.value, z, z, 0.0, part.y, part.weights)
+        z = part.predictions(w)
+        return part.mean_along(z, z, 0.0)
 
     def gradient(self, w: Array, rows: Indices | None = None) -> Array:
         part = self if rows is None else self.restrict(rows)
-        return part.rows.evaluate(part.loss, part.y, part.weights, w)[2]
+        return part.evaluate(w)[2]
 
     def hess_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
-        part = self if rows is None else self.restrict(rows)
-        z = part.rows.matvec(w)
-        h = part.rows.pointwise(part.loss.d2, z, part.y, part.weights)
-        return part.rows.hess_vec(h, v) / part.n_samples
+        return self._product(w, rows, v, "hessian")
 
-    def value_at_zero(self) -> float:
-        """F(0), without reading the rows."""
-        zero = np.zeros(self.n_samples)
-        return self.rows.mean_along(
-            self.loss.value, zero, zero, 0.0, self.y, self.weights
-        )
+    def gauss_newton_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
+        return self._product(w, rows, v, "gauss-newton")
+
+    def _product(
+        self, w: Array, rows: Indices | None, v: Array, curvature: Curvature
+    ) -> Array:
+        part = self if rows is None else self.restrict(rows)
+        hessian = part.hessian_at(part.predictions(w), 1.0 / part.n_samples, curvature)
+        return hessian.product(v)
+
+    # What a model with several predictors per row does in its own way.
+
+    def predictions(self, w: Array) -> Array:
+        """Predictions ``X w``."""
+        return self.rows.matvec(w)
+
+    def evaluate(self, w: Array) -> tuple[Array, float, Array]:
+        """Predictions, mean loss and its gradient, with one read of the rows."""
+        return self.rows.evaluate(self.loss, self.y, self.weights, w)
+
+    def mean_along(self, z: Array, u: Array, t: float) -> float:
+        """Mean loss at the predictions ``z + t u``, without reading the rows."""
+        return self.rows.mean_along(self.loss.value, z, u, t, self.y, self.weights)
+
+    def slope_along(self, z: Array, u: Array, t: float) -> float:
+        """Derivative of `mean_along` in ``t``."""
+        d1 = self.rows.pointwise(self.loss.d1, z + t * u, self.y, self.weights)
+        return float(d1 @ u) / self.n_samples
+
+    def curvature_sizes(self, z: Array) -> Array:
+        """``s_i |d2_i|`` for all rows."""
+        return np.abs(self.rows.pointwise(self.loss.d2, z, self.y, self.weights))
+
+    def curvature_along(self, z: Array, u: Array) -> float:
+        """Second derivative of the mean loss where predictions move by ``u``."""
+        d2 = self.rows.pointwise(self.loss.d2, z, self.y, self.weights)
+        return float(d2 @ (u * u)) / self.n_samples
+
+    def hessian_at(
+        self, z: Array, factor: Array | float, curvature: Curvature
+    ) -> LinearHessian:
+        """Hessian at predictions: the sum of those of the rows times ``factor``."""
+        exact = curvature == "hessian"
+        d2 = self.loss.d2 if exact else self.loss.gauss_newton
+        if d2 is None:
+            raise TypeError(
+                "curvature='gauss-newton' needs a loss with a gauss_newton weight, "
+                f"got the {self.loss.name} loss"
+            )
+        h = self.rows.pointwise(d2, z, self.y, self.weights)
+        return LinearHessian(self.rows, h * factor, self.l2, self.work)
 
     def row_scores(self, kind: str, point: Point, rng: np.random.Generator) -> Array:
         """Importance of the rows at a point.
@@ -129,7 +174,7 @@ class LinearModel(FiniteSum):
             For the sketch.
         """
         assert isinstance(point, LinearPoint)
-        h = np.abs(point.curvature)
+        h = self.curvature_sizes(point.z)
         if kind == "row-norms":
             return h * self.rows.row_norms()
 
@@ -141,7 +186,13 @@ class LinearModel(FiniteSum):
         def projected(W: Array) -> Array:
             return h / self.n_samples * self.rows.projected_norms(W)
 
-        return approximate_leverage(sketch, projected, self.n_samples, self.l2, rng)
+        l2 = self.l2[: self.rows.n_params]
+        return approximate_leverage(sketch, projected, self.n_samples, l2, rng)
+
+    def value_at_zero(self) -> float:
+        """F(0), without reading the rows."""
+        zero = np.zeros((*self.outputs, self.n_samples))
+        return self.mean_along(zero, zero, 0.0)
 
     def sample_condition(self) -> float:
         """Largest eigenvalue of a Hessian of one sample over the strong convexity.
@@ -172,7 +223,7 @@ class LinearPoint:
     @cached_property
     def _evaluated(self) -> tuple[Array, float, Array]:
         p = self.problem
-        z, value, gradient = p.rows.evaluate(p.loss, p.y, p.weights, self.w)
+        z, value, gradient = p.evaluate(self.w)
         ridge = 0.5 * float(p.l2 @ self.w**2)
         return z, value + ridge, gradient + p.l2 * self.w
 
@@ -194,44 +245,23 @@ class LinearPoint:
             self.problem.work.props += 2 * self.problem.n_samples
         return self._evaluated[2]
 
-    @cached_property
-    def curvature(self) -> Array:
-        """``s_i d2_i`` for all rows."""
-        p = self.problem
-        return p.rows.pointwise(p.loss.d2, self.z, p.y, p.weights)
-
     def hessian(
         self, sample: Sample, curvature: Curvature = "hessian"
     ) -> LinearHessian:
         """Hessian of F at w, the mean estimated from a sample."""
-        p = self.problem
-        d2 = p.loss.d2 if curvature == "hessian" else p.loss.gauss_newton
-        if d2 is None:
-            raise TypeError(
-                "curvature='gauss-newton' needs a loss with a gauss_newton weight, "
-                f"got {p.loss.name}"
-            )
-        if sample.rows is None:
-            exact = d2 is p.loss.d2
-            h = (
-                self.curvature
-                if exact
-                else p.rows.pointwise(d2, self.z, p.y, p.weights)
-            )
-            return LinearHessian(p.rows, h * sample.weights, p.l2, p.work)
-        keep = sample.rows
-        rows = p.rows.take(keep)
-        h = rows.pointwise(d2, self.z[keep], p.y[keep], p.weights[keep])
-        return LinearHessian(rows, h * sample.weights, p.l2, p.work)
+        p, keep = self.problem, sample.rows
+        if keep is None:
+            return p.hessian_at(self.z, sample.weights, curvature)
+        part = p.restrict(keep)
+        return part.hessian_at(self.z[..., keep], sample.weights, curvature)
 
     def hessian_on(self, part: LinearModel, keep: Indices | None) -> LinearHessian:
         """Hessian of ``part``, a restriction to the rows ``keep`` gathered before.
 
         The predictions are taken from this point: the rows are not read for them.
         """
-        z = self.z if keep is None else self.z[keep]
-        h = part.rows.pointwise(part.loss.d2, z, part.y, part.weights)
-        return LinearHessian(part.rows, h / part.n_samples, part.l2, part.work)
+        z = self.z if keep is None else self.z[..., keep]
+        return part.hessian_at(z, 1.0 / part.n_samples, "hessian")
 
     def along(self, direction: Array) -> LinearLine:
         """F along a direction."""
@@ -257,7 +287,11 @@ class LinearHessian:
         if self._formed is not None:
             product: Array = self._formed @ v
             return product
-        return self.rows.hess_vec(self.h, v) + self.l2 * v
+        return self.product(v) + self.l2 * v
+
+    def product(self, v: Array) -> Array:
+        """Product without the ridge."""
+        return self.rows.hess_vec(self.h, v)
 
     def diagonal(self) -> Array:
         """Diagonal of the matrix, as a preconditioner: positive."""
@@ -299,25 +333,32 @@ class LinearLine:
             trial = p.at(w)
             self._u = (trial.z - self.start.z) / t
             return trial
-        value = p.rows.mean_along(
-            p.loss.value, self.start.z, self._u, t, p.y, p.weights
-        )
-        return _ValueTrial(p, w, value + 0.5 * float(p.l2 @ w**2))
+        value = p.mean_along(self.start.z, self._u, t)
+        return _ValueTrial(p, w, value + 0.5 * float(p.l2 @ w**2), t)
+
+    def slope(self, trial: Trial) -> float:
+        """Derivative of F along the direction at a trial of this line: O(n)."""
+        if not isinstance(trial, _ValueTrial):
+            return float(trial.point.gradient @ self.direction)
+        p = self.start.problem
+        assert self._u is not None
+        ridge = float((p.l2 * trial.w) @ self.direction)
+        return p.slope_along(self.start.z, self._u, trial.t) + ridge
 
     def curvature(self) -> float:
         """Second derivative of F along the direction, from the first trial: O(n)."""
         p, u = self.start.problem, self._u
         if u is None:
-            u = p.rows.matvec(self.direction)
-        data = float(self.start.curvature @ (u * u)) / p.n_samples
-        return data + float(p.l2 @ self.direction**2)
+            u = p.predictions(self.direction)
+        ridge = float(p.l2 @ self.direction**2)
+        return p.curvature_along(self.start.z, u) + ridge
 
 
 class _ValueTrial:
     """A trial of which only the value is known."""
 
-    def __init__(self, problem: LinearModel, w: Array, value: float) -> None:
-        self.problem, self.w, self.value = problem, w, value
+    def __init__(self, problem: LinearModel, w: Array, value: float, t: float) -> None:
+        self.problem, self.w, self.value, self.t = problem, w, value, t
 
     @cached_property
     def point(self) -> LinearPoint:
@@ -352,7 +393,7 @@ def _targets(y: ArrayLike, n: int, loss: PointwiseLoss) -> Array:
     return targets
 
 
-def _mean_one(sample_weight: ArrayLike | None, n: int) -> Array:
+def mean_one(sample_weight: ArrayLike | None, n: int) -> Array:
     if sample_weight is None:
         return np.ones(n)
     array = np.asarray(sample_weight)

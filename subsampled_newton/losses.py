@@ -15,6 +15,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from subsampled_newton._elementary import exp, log1p
 from subsampled_newton._jit import inlinable
@@ -26,9 +27,12 @@ __all__ = [
     "SQUARED",
     "TANH_SQUARED",
     "PointwiseLoss",
+    "SoftmaxLoss",
     "huber",
     "link_squared",
     "pseudo_huber",
+    "softmax_normalise",
+    "softmax_value",
     "tukey",
 ]
 
@@ -392,6 +396,108 @@ POISSON = PointwiseLoss(
     targets="nonnegative",
 )
 """exp(z) - y z, y >= 0."""
+
+
+# Softmax of K classes, y = 0, ..., K - 1: log sum_k exp(z_k) - z_y. Blocks of rows,
+# class by class. Sums leave out the largest term, which is 1: what is added to 1, or
+# subtracted from it, would be lost for a row that is almost certain.
+
+
+@inlinable()
+def softmax_normalise(z, p, top, others, first):
+    """Fill probabilities, largest prediction and its class, and the sum of the others.
+
+    ``others`` is ``sum exp(z_k - top)`` without the class ``first``.
+    """
+    n_classes, n = z.shape
+    for i in range(n):
+        top[i], first[i], others[i] = z[0, i], 0.0, 0.0
+    for k in range(1, n_classes):
+        for i in range(n):
+            above = z[k, i] > top[i]
+            top[i] = z[k, i] if above else top[i]
+            first[i] = k if above else first[i]
+    for k in range(n_classes):
+        for i in range(n):
+            e = exp(z[k, i] - top[i])
+            p[k, i] = e
+            others[i] += 0.0 if first[i] == k else e
+    for k in range(n_classes):
+        for i in range(n):
+            p[k, i] /= 1.0 + others[i]
+
+
+@inlinable()
+def softmax_value(z, y, top, others, f):
+    """Fill the losses from what `softmax_normalise` found."""
+    n_classes, n = z.shape
+    for i in range(n):
+        f[i] = math.log1p(others[i])
+    for k in range(n_classes):
+        for i in range(n):
+            f[i] += top[i] - z[k, i] if y[i] == k else 0.0
+
+
+@dataclass(frozen=True)
+class SoftmaxLoss:
+    """The multinomial logistic loss ``log sum_k exp(z_k) - z_y`` of K predictions.
+
+    Parameters
+    ----------
+    n_classes : int, >= 2
+        K. Targets are 0, ..., K - 1.
+    """
+
+    n_classes: int
+    convex: ClassVar[bool] = True
+    curvature_bound: ClassVar[float] = 0.5
+    """Two classes that share the mass: the largest eigenvalue of diag(p) - p p'."""
+
+    def __post_init__(self) -> None:
+        K = self.n_classes
+        if not isinstance(K, int) or isinstance(K, bool) or K < 2:
+            raise ValueError(f"n_classes must be an integer >= 2, got {K!r}")
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"softmax({self.n_classes})"
+
+    @property
+    def residual(self) -> Any:
+        """Plain function that fills the derivative in the K - 1 coordinates.
+
+        ``residual(z, y, out)`` takes the coordinates of the predictions in the basis of
+        `softmax_model`, one row at a time.
+        """
+        return _softmax_residual(self.n_classes)
+
+
+@functools.cache
+def _softmax_residual(n_classes: int) -> Any:
+    root = math.sqrt(n_classes)
+    share = 1.0 / (n_classes + root)
+
+    @inlinable()
+    def residual(z, y, out):
+        m = n_classes - 1
+        coordinates = 0.0
+        for j in range(m):
+            coordinates += z[j]
+        last = -coordinates / root
+        top = last
+        for j in range(m):
+            top = max(top, z[j] - share * coordinates)
+        normaliser = exp(last - top)
+        for j in range(m):
+            out[j] = exp(z[j] - share * coordinates - top)
+            normaliser += out[j]
+        r_last = exp(last - top) / normaliser - (1.0 if y == m else 0.0)
+        correction = r_last / (root + 1.0)
+        for j in range(m):
+            out[j] = out[j] / normaliser - (1.0 if y == j else 0.0) - correction
+
+    return residual
 
 
 def _positive(name: str, value: float) -> float:

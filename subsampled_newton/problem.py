@@ -71,6 +71,7 @@ class Line(Protocol):
     """The objective along a direction."""
 
     def __call__(self, t: float) -> Trial: ...
+    def slope(self, trial: Trial) -> float: ...
     def curvature(self) -> float: ...
 
 
@@ -94,16 +95,9 @@ class FiniteSum(ABC):
         for name, count in (("n_samples", n_samples), ("n_params", n_params)):
             if not isinstance(count, int | np.integer) or count < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {count!r}")
-        weights = np.asarray(l2)
-        if weights.dtype.kind not in "fiu" or weights.shape not in ((), (n_params,)):
-            raise ValueError(
-                f"l2 must be a number or an array of shape ({n_params},), got {l2!r}"
-            )
-        if not np.all((weights >= 0.0) & (weights < np.inf)):
-            raise ValueError(f"l2 must be finite and >= 0, got {l2!r}")
         self.n_samples = int(n_samples)
         self.n_params = int(n_params)
-        self.l2: Array = np.broadcast_to(weights.astype(np.float64), (n_params,))
+        self.l2 = as_ridge(l2, self.n_params)
         self.work = Work()
 
     @abstractmethod
@@ -234,6 +228,10 @@ class GenericLine:
         problem.work.props += problem.n_samples
         return GenericPoint(problem, self.start.w + t * self.direction)
 
+    def slope(self, trial: Trial) -> float:
+        """Derivative of F along the direction at a trial of this line."""
+        return float(trial.point.gradient @ self.direction)
+
     def curvature(self) -> float:
         """Second derivative of F along the direction at the start."""
         problem, p = self.start.problem, self.direction
@@ -326,6 +324,19 @@ def _compare(name: str, exact: float, numeric: float, rtol: float) -> None:
         raise ValueError(
             f"{name} is {exact:.8g}, but central differences give {numeric:.8g}"
         )
+
+
+def as_ridge(l2: ArrayLike, size: int) -> Array:
+    """Return ridge weights as a vector of the given length."""
+    weights = np.asarray(l2)
+    if weights.dtype.kind not in "fiu" or weights.shape not in ((), (size,)):
+        raise ValueError(
+            f"l2 must be a number or an array of shape ({size},), got {l2!r}"
+        )
+    if not np.all((weights >= 0.0) & (weights < np.inf)):
+        raise ValueError(f"l2 must be finite and >= 0, got {l2!r}")
+    ridge: Array = np.broadcast_to(weights.astype(np.float64), (size,))
+    return ridge
 
 
 def as_vector(w: ArrayLike, n_params: int) -> Array:

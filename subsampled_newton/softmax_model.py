@@ -1,0 +1,217 @@
+"""The softmax model: several classes, one vector of coefficients for each.
+
+The value does not change when the same vector is added to the coefficients of every
+class, and with a ridge the coefficients of a minimizer sum to zero. The model works in
+the subspace of such coefficients, in an orthonormal basis: no direction is without
+curvature because of the parametrisation, and lengths, gradients and the ridge are
+those of the K coefficient vectors.
+
+The basis B is the first K - 1 columns of the Householder reflection that exchanges
+``-e_K`` with ``(1, ..., 1) / sqrt(K)``; with ``S = sum_j v_j``,
+``(B v)_k = v_k - S / (K + sqrt(K))`` for k < K and ``(B v)_K = -S / sqrt(K)``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsampled_newton.data import as_rows
+from subsampled_newton.linear_model import (
+    FORMED_MAX_PARAMS,
+    FORMED_SPEED,
+    LinearModel,
+    mean_one,
+)
+from subsampled_newton.losses import SoftmaxLoss
+from subsampled_newton.problem import Curvature, FiniteSum, as_ridge
+
+__all__ = ["SoftmaxModel"]
+
+Array = NDArray[np.float64]
+
+
+class SoftmaxModel(LinearModel):
+    """``F(V) = (1/n) sum_i s_i (log sum_k exp(z_ik) - z_iy_i) + ridge``, ``Z = X W'``.
+
+    ``W = B V`` holds one row of coefficients per class, summing to zero over the
+    classes. The parameters are V, of shape (n_classes - 1, n_columns), flattened class
+    by class; `coefficients` turns them into W. ``||V|| = ||W||``.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix or Rows of shape (n_samples, n_columns)
+        Used in place; see `as_rows`.
+    y : array-like of shape (n_samples,)
+        Classes 0, ..., n_classes - 1.
+    n_classes : int, optional
+        Default: the largest of ``y`` plus one.
+    l2 : float or array-like of shape (n_columns,), default 0
+        Ridge weights of the columns, the same for every class.
+    sample_weight : array-like of shape (n_samples,), optional
+        Weights >= 0, scaled to mean one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has a wrong type, shape or value.
+    """
+
+    loss: SoftmaxLoss  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        n_classes: int | None = None,
+        l2: ArrayLike = 0.0,
+        sample_weight: ArrayLike | None = None,
+    ) -> None:
+        rows = as_rows(X)
+        classes = np.asarray(y)
+        if classes.dtype.kind not in "iu" or classes.shape != (rows.n_rows,):
+            raise ValueError(
+                f"y must hold {rows.n_rows} integers, one class per row, got dtype "
+                f"{classes.dtype} and shape {classes.shape}"
+            )
+        if n_classes is None:
+            n_classes = int(classes.max()) + 1
+        self.loss = SoftmaxLoss(n_classes)
+        if classes.min() < 0 or classes.max() >= self.loss.n_classes:
+            raise ValueError(
+                f"y must hold classes 0, ..., {self.loss.n_classes - 1}, got "
+                f"{classes.min()} to {classes.max()}"
+            )
+        m = self.loss.n_classes - 1
+        ridge = np.tile(as_ridge(l2, rows.n_params), m)
+        FiniteSum.__init__(self, rows.n_rows, len(ridge), ridge)
+        self.outputs = (self.loss.n_classes,)
+        self.rows, self.work = rows, rows.work
+        self.y = classes.astype(np.float64)
+        self.weights = mean_one(sample_weight, rows.n_rows)
+        self.convex = True
+
+    def coefficients(self, w: Array) -> Array:
+        """Coefficients (n_classes, n_columns) of parameters w: ``B V``."""
+        V = w.reshape(-1, self.rows.n_params)
+        root, total = math.sqrt(len(V) + 1), V.sum(axis=0)
+        return np.vstack([V - total / (root * (root + 1.0)), -total / root])
+
+    def parameters(self, W: Array) -> Array:
+        """Parameters of coefficients or of a gradient in them: ``B' W``.
+
+        What is common to all classes is dropped.
+        """
+        root = math.sqrt(len(W))
+        common = (W.sum(axis=0) / root + W[-1]) / (root + 1.0)
+        V: Array = W[:-1] - common
+        return V.ravel()
+
+    def predictions(self, w: Array) -> Array:
+        return self.rows.class_predictions(self.coefficients(w))
+
+    def evaluate(self, w: Array) -> tuple[Array, float, Array]:
+        z, value, gradient = self.rows.class_evaluate(
+            self.y, self.weights, self.coefficients(w)
+        )
+        return z, value, self.parameters(gradient)
+
+    def mean_along(self, z: Array, u: Array, t: float) -> float:
+        return self.rows.class_mean_along(z, u, t, self.y, self.weights)
+
+    def curvature_sizes(self, z: Array) -> Array:
+        """Weighted traces of ``diag(p_i) - p_i p_i'`` for all rows."""
+        p = self.rows.class_probabilities(z)
+        sizes: Array = self.weights * np.sum(p * (1.0 - p), axis=0)
+        return sizes
+
+    def curvature_along(self, z: Array, u: Array) -> float:
+        p = self.rows.class_probabilities(z)
+        spread = u - np.sum(p * u, axis=0)
+        return float(self.weights @ np.sum(p * spread * u, axis=0)) / self.n_samples
+
+    def hessian_at(  # type: ignore[override]
+        self, z: Array, factor: Array | float, curvature: Curvature
+    ) -> SoftmaxHessian:
+        """Hessian at predictions; it is its own Gauss-Newton matrix."""
+        return SoftmaxHessian(
+            self, self.rows.class_probabilities(z), self.weights * factor
+        )
+
+
+class SoftmaxHessian:
+    """Blocks ``X' diag(h_ab) X + diag(l2)`` on the rows of a sample.
+
+    ``h_ab`` is an entry of ``B' (diag(p_i) - p_i p_i') B``.
+    """
+
+    def __init__(self, model: SoftmaxModel, p: Array, h: Array) -> None:
+        self.model, self.rows, self.p, self.h = model, model.rows, p, h
+        self._formed: Array | None = None
+
+    def prepare(self, n_products: int) -> None:
+        """Form the matrix if that is cheaper than the expected products.
+
+        A block costs as much as ``d / FORMED_SPEED`` products with one class; there are
+        K (K - 1) / 2 blocks for products with K classes.
+        """
+        d, blocks = len(self.model.l2), 0.5 * (len(self.p) - 1)
+        if d <= FORMED_MAX_PARAMS and (
+            FORMED_SPEED * n_products > blocks * self.rows.n_params
+        ):
+            self._form()
+
+    def matvec(self, v: Array) -> Array:
+        """Product with a vector."""
+        self.model.work.props += 2 * self.rows.n_rows
+        if self._formed is not None:
+            product: Array = self._formed @ v
+            return product
+        return self.product(v) + self.model.l2 * v
+
+    def product(self, v: Array) -> Array:
+        """Product without the ridge."""
+        model = self.model
+        V = model.coefficients(v)
+        return model.parameters(self.rows.class_hess_vec(self.p, self.h, V))
+
+    def diagonal(self) -> Array:
+        """Diagonal of the matrix, as a preconditioner: positive."""
+        m = len(self.p) - 1
+        blocks = [self.rows.gram_diagonal(self._weights(a, a)) for a in range(m)]
+        diagonal = np.concatenate(blocks) + self.model.l2
+        return np.where(diagonal > 0.0, diagonal, 1.0)
+
+    def dense(self) -> Array:
+        """The matrix. Counted as its d products."""
+        self.model.work.props += 2 * self.rows.n_rows * len(self.model.l2)
+        return self._form()
+
+    def _form(self) -> Array:
+        if self._formed is None:
+            m, d = len(self.p) - 1, self.rows.n_params
+            H = np.empty((m, d, m, d))
+            for a in range(m):
+                for b in range(a + 1):
+                    H[a, :, b] = H[b, :, a] = self.rows.gram(self._weights(a, b))
+            self._formed = H.reshape(m * d, m * d)
+            self._formed[np.diag_indices(m * d)] += self.model.l2
+        return self._formed
+
+    def _weights(self, a: int, b: int) -> Array:
+        """``h_i B_a' (diag(p_i) - p_i p_i') B_b``, with the entries of B put in."""
+        p, K = self.p, len(self.p)
+        root = math.sqrt(K)
+        share = 1.0 / (K + root)
+        common = (1.0 / root + p[-1]) / (root + 1.0)
+        product = (p[a] - common) * (p[b] - common)
+        curvature = share * share * (1.0 - p[-1]) + p[-1] / K - product
+        curvature -= share * (p[a] + p[b])
+        if a == b:
+            curvature += p[a]
+        weights: Array = self.h * curvature
+        return weights
