@@ -27,12 +27,9 @@ __all__ = [
     "SQUARED",
     "TANH_SQUARED",
     "PointwiseLoss",
-    "SoftmaxLoss",
     "huber",
     "link_squared",
     "pseudo_huber",
-    "softmax_normalise",
-    "softmax_value",
     "tukey",
 ]
 

@@ -1,4 +1,4 @@
-"""Whether two classes are linearly separable, so that no minimizer exists."""
+"""Whether classes are linearly separable, so that no minimizer exists."""
 
 from __future__ import annotations
 
@@ -8,30 +8,64 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.softmax_model import SoftmaxModel
 
 __all__ = ["separable"]
+
+Array = NDArray[np.float64]
 
 LARGEST_PROGRAM = 5_000_000
 """Entries of X up to which a linear program decides quasi-complete separation."""
 
 
-def separable(problem: LinearModel, w: NDArray[np.float64]) -> bool:
+def separable(problem: LinearModel, w: Array) -> bool:
     """Whether some direction separates the classes, so that no minimizer exists.
 
     A solution that classifies every row correctly proves it. If none does but some rows
     are fitted almost exactly, rows may lie on the separating plane; linear programming
     decides that (Konis 2007): maximise ``sum_i y_i x_i'p`` under ``y_i x_i'p >= 0``.
+    Of several classes every other one counts: the own class of a row must lead.
     """
-    used = problem.weights > 0.0
-    margins = problem.y[used] * problem.rows.matvec(w)[used]
+    used = np.flatnonzero(problem.weights > 0.0)
+    margins = _margins(problem, problem.predictions(w)[..., used], problem.y[used])
     if margins.min() > 0.0:
         return True
-    if margins.max() < 10.0 or used.sum() * problem.n_params > LARGEST_PROGRAM:
+    if margins.max() < 10.0 or margins.size * problem.n_params > LARGEST_PROGRAM:
         return False
-    # S [X, 1] for the diagonal S of the signs gives the rows with their signs.
-    signs = sp.csc_array(sp.diags_array(problem.y))[np.flatnonzero(used)]
-    A = problem.rows.sketch(signs)
+    A = _margin_rows(problem, used)
     solution = scipy.optimize.linprog(
         -A.sum(axis=0), A_ub=-A, b_ub=np.zeros(len(A)), bounds=(-1.0, 1.0)
     )
     return bool(solution.status == 0 and -solution.fun > 1e-6 * np.abs(A).max())
+
+
+def _margins(problem: LinearModel, z: Array, y: Array) -> Array:
+    """``y_i z_i``, or by how much the own class of a row is ahead of every other."""
+    if not isinstance(problem, SoftmaxModel):
+        margins: Array = y * z
+        return margins
+    own = np.arange(len(z))[:, None] == y
+    ahead: Array = (z[own.T.nonzero()[1], np.arange(len(y))] - z).T[~own.T]
+    return ahead
+
+
+def _margin_rows(problem: LinearModel, used: NDArray[np.intp]) -> Array:
+    """Rows A such that ``A @ w`` are the margins of the rows in use."""
+    n, y = problem.n_samples, problem.y[used]
+    chosen = sp.csc_array(
+        (np.ones(len(used)), (range(len(used)), used)), (len(used), n)
+    )
+    X = problem.rows.sketch(chosen)
+    if not isinstance(problem, SoftmaxModel):
+        return X * y[:, None]
+    # W = B V with B from its columns; the margin of class k is (B_y - B_k) V x.
+    K = problem.loss.n_classes
+    root = np.sqrt(K)
+    B = np.vstack([np.eye(K - 1) - 1.0 / (K + root), np.full(K - 1, -1.0 / root)])
+    rows = [
+        np.kron(B[int(own)] - B[k], x)
+        for x, own in zip(X, y, strict=True)
+        for k in range(K)
+        if k != own
+    ]
+    return np.array(rows)

@@ -419,10 +419,102 @@ def test_one_class_is_refused(cancer):
         LogisticRegression().fit(X, y, sample_weight=(y == 1).astype(float))
 
 
-def test_three_classes_are_refused(cancer):
-    X, y = cancer
-    with pytest.raises(ValueError, match=r"Only binary classification .* multiclass"):
-        LogisticRegression().fit(X, y + 2 * (X[:, 0] > 20))
+# Several classes.
+
+
+def four_classes(n=1500, d=6, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d)) * (rng.random((n, d)) < 0.6)
+    scores = 1.5 * X @ rng.standard_normal((d, 4)) + rng.gumbel(size=(n, 4))
+    return X, scores.argmax(axis=1), rng
+
+
+@pytest.mark.parametrize("make", [np.array, np.asfortranarray, sp.csr_array])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_multinomial_is_scikit_learns(make, fit_intercept):
+    X, y, rng = four_classes()
+    weights = rng.random(len(y))
+    theirs = sklearn.linear_model.LogisticRegression(
+        C=0.3, fit_intercept=fit_intercept, tol=1e-10, max_iter=10_000
+    ).fit(X, y, weights)
+    ours = LogisticRegression(C=0.3, fit_intercept=fit_intercept).fit(
+        make(X), y, weights
+    )
+    assert ours.coef_.shape == (4, 6)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
+    shift = theirs.intercept_ - theirs.intercept_.mean()
+    np.testing.assert_allclose(ours.intercept_, shift, atol=1e-5)
+    np.testing.assert_allclose(
+        ours.predict_proba(make(X)), theirs.predict_proba(X), atol=1e-5
+    )
+    np.testing.assert_array_equal(ours.predict(X), ours.decision_function(X).argmax(1))
+    np.testing.assert_allclose(
+        np.exp(ours.predict_log_proba(X)), ours.predict_proba(X), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_fits_several_classes(name):
+    X, y, _ = four_classes(4000)
+    reference = LogisticRegression(solver="newton").fit(X, y)
+    model = LogisticRegression(solver=name, random_state=0).fit(X, y)
+    assert model.result_.status.name == "CONVERGED"
+    assert abs(model.result_.value - reference.result_.value) < 1e-12
+
+
+def test_multinomial_fit_does_not_depend_on_units_and_offsets():
+    X, y, rng = four_classes()
+    scale, offset = 10.0 ** rng.uniform(-6, 6, 6), 1e3 * rng.standard_normal(6)
+    plain = LogisticRegression(C=np.inf).fit(X, y)
+    moved = LogisticRegression(C=np.inf).fit((X + offset) * scale, y)
+    assert moved.result_.converged
+    np.testing.assert_allclose(moved.coef_ * scale, plain.coef_, rtol=1e-6, atol=1e-8)
+
+
+def test_labels_of_any_kind():
+    X, y, _ = four_classes(300)
+    reference = LogisticRegression().fit(X, y)
+    for labels in (
+        np.array(["d", "b", "c", "a"]),
+        np.array([10, 2000, -3, 4]),
+        np.array([3, 2, 1, 0], dtype=np.uint8),
+        np.array([0.0, 5.0, 2.0, 1.0]),
+    ):
+        model = LogisticRegression().fit(X, labels[y])
+        np.testing.assert_array_equal(model.classes_, np.sort(labels))
+        assert np.mean(model.predict(X) == labels[reference.predict(X)]) == 1.0
+        order = np.argsort(labels)
+        np.testing.assert_allclose(model.coef_, reference.coef_[order], atol=1e-7)
+
+
+def test_multinomial_weights_remove_and_repeat_rows_and_warm_start():
+    X, y, rng = four_classes(400)
+    times = rng.integers(0, 4, 400)
+    weighted = LogisticRegression(warm_start=True).fit(X, y, times)
+    repeated = LogisticRegression().fit(
+        np.repeat(X, times, axis=0), np.repeat(y, times)
+    )
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-7, atol=1e-10)
+    assert weighted.fit(X, y, times).n_iter_[0] <= 1
+
+
+def test_separable_classes_are_named_and_only_those():
+    X, y, rng = four_classes(200)
+    centers = 10.0 * np.eye(6)[:4]
+    with pytest.warns(ConvergenceWarning, match="SEPARABLE"):
+        LogisticRegression(C=np.inf).fit(X / 10 + centers[y], y)
+    # One class is on its own side of a column; the others overlap.
+    quasi = X.copy()
+    quasi[:, 0] = np.where(y == 3, rng.integers(0, 2, 200), 0.0)
+    with pytest.warns(ConvergenceWarning, match="SEPARABLE"):
+        LogisticRegression(C=np.inf).fit(quasi, y)
+    assert LogisticRegression(C=np.inf).fit(X, y).result_.status.name == "CONVERGED"
+
+
+def test_a_class_without_weight_is_named(cancer):
+    X, y, _ = four_classes(300)
+    with pytest.raises(ValueError, match=r"0 for all rows of array\(\[2\]\)"):
+        LogisticRegression().fit(X, y, (y != 2).astype(float))
 
 
 def test_a_sparse_index_out_of_range_is_refused_not_read():
