@@ -4,9 +4,15 @@ Estimators with the interface of scikit-learn: `LogisticRegression`, `Ridge`. Fo
 research: `minimize`, `LinearModel`, `FiniteSum`, the losses and `SubsampledNewton`.
 """
 
+from subsampled_newton.certificate import Certificate, certify
 from subsampled_newton.columns import Columns
 from subsampled_newton.data import Rows, as_rows
-from subsampled_newton.estimators import LogisticRegression, Ridge, warmup
+from subsampled_newton.estimators import (
+    LogisticRegression,
+    Ridge,
+    SigmoidLeastSquaresClassifier,
+    warmup,
+)
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.losses import (
     LOGISTIC,
@@ -24,9 +30,11 @@ from subsampled_newton.problem import FiniteSum, check_derivatives
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import State, minimize
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
-from subsampled_newton.solvers._sizes import Growing, Lemma, Spectral
+from subsampled_newton.solvers._sizes import Growing, InverseStep, Lemma, Spectral
+from subsampled_newton.solvers.cubic import CubicRegularization
 from subsampled_newton.solvers.multilevel import MultilevelNewton
 from subsampled_newton.solvers.newton import SubsampledNewton
+from subsampled_newton.solvers.trust_region import TrustRegion
 
 __version__ = "0.1.0"
 
@@ -36,10 +44,13 @@ __all__ = [
     "SIGMOID_SQUARED",
     "SQUARED",
     "TANH_SQUARED",
+    "Certificate",
     "Checkpoint",
     "Columns",
+    "CubicRegularization",
     "FiniteSum",
     "Growing",
+    "InverseStep",
     "Lemma",
     "LinearModel",
     "LogisticRegression",
@@ -48,13 +59,16 @@ __all__ = [
     "Result",
     "Ridge",
     "Rows",
+    "SigmoidLeastSquaresClassifier",
     "SoftmaxModel",
     "Spectral",
     "State",
     "Status",
     "SubsampledNewton",
     "Trace",
+    "TrustRegion",
     "as_rows",
+    "certify",
     "check_derivatives",
     "huber",
     "link_squared",

@@ -120,6 +120,15 @@ class LinearModel(FiniteSum):
 
     # What a model with several predictors per row does in its own way.
 
+    def coefficients(self, w: Array) -> Array:
+        """Coefficients of the columns, one row per predictor."""
+        return w[None, :]
+
+    def parameters(self, W: Array) -> Array:
+        """Inverse of `coefficients`."""
+        w: Array = W[0]
+        return w
+
     def predictions(self, w: Array) -> Array:
         """Predictions ``X w``."""
         return self.rows.matvec(w)
@@ -132,10 +141,13 @@ class LinearModel(FiniteSum):
         """Mean loss at the predictions ``z + t u``, without reading the rows."""
         return self.rows.mean_along(self.loss.value, z, u, t, self.y, self.weights)
 
-    def slope_along(self, z: Array, u: Array, t: float) -> float:
-        """Derivative of `mean_along` in ``t``."""
-        d1 = self.rows.pointwise(self.loss.d1, z + t * u, self.y, self.weights)
-        return float(d1 @ u) / self.n_samples
+    def slope_change(self, z: Array, u: Array, t: float) -> float:
+        """Derivative of `mean_along` in ``t``, minus that at 0."""
+        after, before = (
+            self.rows.pointwise(self.loss.d1, x, self.y, self.weights)
+            for x in (z + t * u, z)
+        )
+        return float((after - before) @ u) / self.n_samples
 
     def curvature_sizes(self, z: Array) -> Array:
         """``s_i |d2_i|`` for all rows."""
@@ -340,10 +352,13 @@ class LinearLine:
         """Derivative of F along the direction at a trial of this line: O(n)."""
         if not isinstance(trial, _ValueTrial):
             return float(trial.point.gradient @ self.direction)
-        p = self.start.problem
+        p, t = self.start.problem, trial.t
         assert self._u is not None
-        ridge = float((p.l2 * trial.w) @ self.direction)
-        return p.slope_along(self.start.z, self._u, trial.t) + ridge
+        # The change of the slope, not the slope: that is a sum of terms which cancel
+        # near the solution, and the rounding of u would outweigh it.
+        ridge = t * float(p.l2 @ self.direction**2)
+        change = p.slope_change(self.start.z, self._u, t) + ridge
+        return float(self.start.gradient @ self.direction) + change
 
     def curvature(self) -> float:
         """Second derivative of F along the direction, from the first trial: O(n)."""

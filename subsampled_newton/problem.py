@@ -132,6 +132,13 @@ class FiniteSum(ABC):
         """Smallest eigenvalue that every Hessian is known to have; 0 if unknown."""
         return float(self.l2.min()) if self.convex else 0.0
 
+    def gradient_norm(self, point: Point) -> float:
+        """Size of the gradient for the stop test: its Euclidean norm.
+
+        A problem whose parameters have units overrides it with a measure without any.
+        """
+        return float(np.linalg.norm(point.gradient))
+
     def suboptimality_bound(self, gradient: Array) -> float:
         """Guaranteed bound of ``F(w) - min F`` from the gradient at ``w``.
 

@@ -42,11 +42,15 @@ def separable(problem: LinearModel, w: Array) -> bool:
 def _margins(problem: LinearModel, z: Array, y: Array) -> Array:
     """``y_i z_i``, or by how much the own class of a row is ahead of every other."""
     if not isinstance(problem, SoftmaxModel):
-        margins: Array = y * z
+        margins: Array = _signs(problem, y) * z
         return margins
     own = np.arange(len(z))[:, None] == y
     ahead: Array = (z[own.T.nonzero()[1], np.arange(len(y))] - z).T[~own.T]
     return ahead
+
+
+def _signs(problem: LinearModel, y: Array) -> Array:
+    return y if problem.loss.targets == "sign" else 2.0 * y - 1.0
 
 
 def _margin_rows(problem: LinearModel, used: NDArray[np.intp]) -> Array:
@@ -57,7 +61,7 @@ def _margin_rows(problem: LinearModel, used: NDArray[np.intp]) -> Array:
     )
     X = problem.rows.sketch(chosen)
     if not isinstance(problem, SoftmaxModel):
-        return X * y[:, None]
+        return X * _signs(problem, y)[:, None]
     # W = B V with B from its columns; the margin of class k is (B_y - B_k) V x.
     K = problem.loss.n_classes
     root = np.sqrt(K)

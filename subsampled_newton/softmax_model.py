@@ -123,6 +123,10 @@ class SoftmaxModel(LinearModel):
     def mean_along(self, z: Array, u: Array, t: float) -> float:
         return self.rows.class_mean_along(z, u, t, self.y, self.weights)
 
+    def slope_change(self, z: Array, u: Array, t: float) -> float:
+        after, before = map(self.rows.class_probabilities, (z + t * u, z))
+        return float(self.weights @ np.sum((after - before) * u, axis=0)) / len(z[0])
+
     def curvature_sizes(self, z: Array) -> Array:
         """Weighted traces of ``diag(p_i) - p_i p_i'`` for all rows."""
         p = self.rows.class_probabilities(z)

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.optimize
 import scipy.sparse as sp
 import sklearn.linear_model
 from sklearn.base import clone
@@ -19,6 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from subsampled_newton import (
     LogisticRegression,
     Ridge,
+    SigmoidLeastSquaresClassifier,
     Spectral,
     SubsampledNewton,
     separation,
@@ -34,6 +36,7 @@ OLD_SKLEARN = sklearn.__version__.startswith("1.6.")
     [
         LogisticRegression(),
         LogisticRegression(solver="newton-cg"),
+        SigmoidLeastSquaresClassifier(),
         Ridge(),
         Ridge(solver="newton-cg"),
     ]
@@ -531,3 +534,51 @@ def test_huge_finite_values_are_fitted_not_called_infinite():
     model = LogisticRegression(C=np.inf).fit(X * 1e250, y)
     reference = LogisticRegression(C=np.inf).fit(X, y)
     assert abs(model.result_.value - reference.result_.value) < 1e-12
+
+
+# Least squares of a sigmoid.
+
+
+def test_sigmoid_least_squares_reaches_scipys_minimum():
+    X, y = make_classification(800, 5, flip_y=0.1, random_state=3)
+    model = SigmoidLeastSquaresClassifier(alpha=1e-3).fit(X, y)
+    assert model.result_.status.name == "CONVERGED"
+    assert model.result_.certificate.ok
+
+    def value(v):
+        s = 1.0 / (1.0 + np.exp(-X @ v[:5] - v[5]))
+        return np.mean((s - y) ** 2) + 0.5e-3 * v[:5] @ v[:5]
+
+    best = scipy.optimize.minimize(value, np.zeros(6), options={"gtol": 1e-8})
+    ours = value(np.append(model.coef_[0], model.intercept_[0]))
+    assert abs(ours - best.fun) < 1e-10
+    assert model.predict_proba(X).shape == (800, 2)
+
+
+def test_more_starts_are_never_worse():
+    X, y = make_classification(300, 4, flip_y=0.4, random_state=1)
+    values = [
+        SigmoidLeastSquaresClassifier(n_init=n, random_state=0).fit(X, y).result_.value
+        for n in (1, 4)
+    ]
+    assert values[1] <= values[0]
+
+
+def test_wrong_labels_bend_the_sigmoid_less_than_the_logistic_loss():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 2))
+    y = (X[:, 0] > 0).astype(int)
+    far = np.argsort(-np.abs(X[:, 0] + 3 * X[:, 1]))[:200]
+    y[far] = 1 - y[far]
+    truth = (X[:, 0] > 0).astype(int)
+    logistic = LogisticRegression(C=10.0).fit(X, y)
+    sigmoid = SigmoidLeastSquaresClassifier(C=10.0).fit(X, y)
+    assert sigmoid.score(X, truth) > logistic.score(X, truth)
+
+
+def test_sigmoid_least_squares_is_for_two_classes_and_names_separation():
+    X, y, _ = four_classes(200)
+    with pytest.raises(ValueError, match=r"Only binary classification .* multiclass"):
+        SigmoidLeastSquaresClassifier().fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="SEPARABLE"):
+        SigmoidLeastSquaresClassifier(C=np.inf).fit(*separable())

@@ -1,12 +1,10 @@
-"""The contract of the solver and of the loop."""
+"""Sub-sampled Newton, the loop and its statuses; the contract is in test_solvers."""
 
 import math
-import pickle
 
 import numpy as np
 import pytest
-import scipy.optimize
-from problems import least_squares, logistic, minimizer
+from problems import logistic, minimizer
 
 from subsampled_newton import (
     LOGISTIC,
@@ -14,7 +12,6 @@ from subsampled_newton import (
     Growing,
     Lemma,
     LinearModel,
-    MultilevelNewton,
     PointwiseLoss,
     Spectral,
     Status,
@@ -24,90 +21,6 @@ from subsampled_newton import (
 from subsampled_newton.solvers._descent import descend
 from subsampled_newton.solvers.newton import NewtonState
 from subsampled_newton.subproblems._step import Step
-
-SOLVERS = {
-    "newton": SubsampledNewton(1.0),
-    "uniform": SubsampledNewton(0.2),
-    "count": SubsampledNewton(400),
-    "cg": SubsampledNewton(0.2, linear_solver="cg"),
-    "growing": SubsampledNewton(Growing(0.1)),
-    "spectral": SubsampledNewton(Spectral(0.05)),
-    "row-norms": SubsampledNewton(0.2, sampling="row-norms"),
-    "leverage": SubsampledNewton(0.2, sampling="leverage", score_refresh=3),
-    "sampled gradient": SubsampledNewton(0.2, gradient_sample=0.1),
-    "multilevel": MultilevelNewton(),
-}
-every_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
-
-
-@every_solver
-@pytest.mark.parametrize("problem", [logistic(), least_squares(n=2000)])
-def test_reaches_the_minimum_found_by_scipy(solver, problem):
-    reference = scipy.optimize.minimize(
-        lambda w: (problem.at(w).value, problem.at(w).gradient),
-        np.zeros(problem.n_params),
-        jac=True,
-        method="BFGS",
-        options={"gtol": 1e-7},
-    )
-    result = minimize(problem, solver, seed=0)
-    assert result.status is Status.CONVERGED
-    assert result.gradient_norm <= 1e-8
-    assert abs(result.value - reference.fun) <= 1e-10
-
-
-@every_solver
-def test_same_bits_for_every_number_of_threads(solver):
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((40_000, 8))  # several blocks
-    y = np.where(X[:, 0] + rng.logistic(size=len(X)) > 0, 1.0, -1.0)
-    problem = LinearModel(LOGISTIC, X, y, l2=1e-3)
-    first, *others = (
-        minimize(problem, solver, seed=3, n_jobs=n_jobs) for n_jobs in (1, 2, 4)
-    )
-    assert all(np.array_equal(first.w, other.w) for other in others)
-
-
-@every_solver
-def test_interrupted_and_resumed_equals_uninterrupted(solver):
-    problem = logistic(n=3000)
-    whole = minimize(problem, solver, seed=5)
-    stopped = minimize(problem, solver, seed=5, callback=lambda s: s.iteration == 2)
-    assert stopped.status is Status.CALLBACK_STOP
-    checkpoint = pickle.loads(pickle.dumps(stopped.checkpoint))
-    resumed = minimize(problem, solver, resume=checkpoint)
-    assert np.array_equal(resumed.w, whole.w)
-    assert resumed.n_iter == whole.n_iter
-    np.testing.assert_array_equal(resumed.trace.value, whole.trace.value)
-    np.testing.assert_array_equal(resumed.trace.props, whole.trace.props)
-    assert resumed.passes == whole.passes
-
-
-@every_solver
-def test_starts_at_the_solution_and_takes_no_step(solver):
-    problem = logistic()
-    result = minimize(problem, solver, minimizer(problem), seed=0)
-    assert result.status is Status.CONVERGED
-    assert result.n_iter == 0
-
-
-@every_solver
-def test_inputs_are_not_modified(solver):
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((500, 4))
-    y = np.sign(X[:, 0] + rng.standard_normal(500))
-    weights, w0 = rng.random(500), rng.standard_normal(4)
-    copies = [a.copy() for a in (X, y, weights, w0)]
-    problem = LinearModel(LOGISTIC, X, y, l2=1e-2, sample_weight=weights)
-    minimize(problem, solver, w0, seed=0)
-    assert all(map(np.array_equal, (X, y, weights, w0), copies))
-
-
-@every_solver
-def test_solver_and_result_can_be_pickled(solver):
-    result = minimize(logistic(), solver, seed=0)
-    assert pickle.loads(pickle.dumps(solver)) == solver
-    assert np.array_equal(pickle.loads(pickle.dumps(result)).w, result.w)
 
 
 def test_full_sample_takes_the_steps_of_newtons_method():

@@ -109,7 +109,10 @@ def test_point_agrees_with_the_formulas(K, make):
     np.testing.assert_allclose(line.curvature(), p @ H @ p, rtol=1e-12)
     line(0.5)
     moved = naive.value(model.coefficients(w + 0.25 * p))
-    np.testing.assert_allclose(line(0.25).value, moved, rtol=1e-12)
+    trial = line(0.25)
+    np.testing.assert_allclose(trial.value, moved, rtol=1e-12)
+    slope = model.at(w + 0.25 * p).gradient @ p
+    np.testing.assert_allclose(line.slope(trial), slope, rtol=1e-10)
 
 
 def test_derivatives_against_differences():

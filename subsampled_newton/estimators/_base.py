@@ -33,6 +33,7 @@ from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._result import Result
 from subsampled_newton.solvers.multilevel import MultilevelNewton
 from subsampled_newton.solvers.newton import SubsampledNewton
+from subsampled_newton.solvers.trust_region import TrustRegion
 
 __all__ = [
     "ALLOWED_TYPES",
@@ -183,6 +184,8 @@ def equilibrated(
 def _choose(problem: LinearModel) -> Solver:
     """Solver for ``"auto"``."""
     n, d = problem.n_samples, problem.n_params
+    if not problem.convex:
+        return TrustRegion(1.0) if n <= max(SMALL, 400 * d) else TrustRegion(0.05)
     if d > FORMED_MAX_PARAMS:
         return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
     if n <= max(SMALL, 40 * d) or problem.loss is SQUARED:

@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from subsampled_newton.estimators._base import ALLOWED_TYPES
+from subsampled_newton.estimators._classifiers import LogisticRegression
 from subsampled_newton.estimators._linear import Ridge
-from subsampled_newton.estimators._logistic import LogisticRegression
 
 __all__ = ["warmup"]
 

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from subsampled_newton import _parallel
 from subsampled_newton._jit import compile_seconds
+from subsampled_newton.certificate import Certificate
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 
@@ -58,6 +59,16 @@ class Solver(Protocol):
     ) -> State: ...
 
 
+@runtime_checkable
+class SecondOrder(Protocol):
+    """A solver that does not stop at saddle points."""
+
+    def certify(
+        self, problem: FiniteSum, state: Any, rng: np.random.Generator
+    ) -> Certificate | None: ...
+    def escape(self, state: Any, certificate: Certificate) -> State: ...
+
+
 def minimize(
     problem: FiniteSum,
     solver: Solver,
@@ -85,7 +96,8 @@ def minimize(
     w0 : array-like of shape (n_params,), optional
         Start. Default 0.
     tol : float, default 1e-8
-        Stop when the Euclidean norm of the full gradient is at most this. Solvers that
+        Stop when the size of the full gradient is at most this: its Euclidean norm,
+        unless the problem says otherwise (`FiniteSum.gradient_norm`). Solvers that
         sample their gradient are stopped only when a full gradient confirms it.
     max_iter : int, default 200
         Largest number of steps. Second-order methods need 5 to 30.
@@ -150,6 +162,7 @@ def minimize(
         _bar(progress) as bar,
     ):
         seconds, clock = 0.0, _now()
+        certificate = None
         records: list[tuple[Any, ...]] = []
         if resume is None:
             rows_before, props_before = work.rows_read, work.props - 1
@@ -159,12 +172,14 @@ def minimize(
             props_before = work.props - resume.props
             state = replace(resume.state, point=start, outcome=None)
             with work.uncounted():  # the interrupted run has paid for this evaluation
-                _known(state, tol)
+                _known(problem, state, tol)
+                if math.isfinite(state.value_estimate):
+                    _ = state.point.value
             seconds = resume.seconds
             records = resume.records[:-1]
 
         while True:
-            value, norm = _known(state, tol)
+            value, norm = _known(problem, state, tol)
             status = state.outcome or _test(value, norm, tol)
             seconds += max(0.0, _now() - clock)
             rows_read = work.rows_read - rows_before
@@ -177,7 +192,7 @@ def minimize(
                 # Another point, so that the solver does not find this one evaluated.
                 shown = problem.at(state.point.w)
                 with work.uncounted():
-                    value, norm = shown.value, float(np.linalg.norm(shown.gradient))
+                    value, norm = shown.value, problem.gradient_norm(shown)
             norm = math.nan if norm is None else norm
             records.append(
                 (
@@ -198,15 +213,18 @@ def minimize(
             bar(state.iteration, value, norm)
             if callback is not None and callback(state) and status is None:
                 status = Status.CALLBACK_STOP
+            clock = _now()
+            if status is Status.CONVERGED and isinstance(solver, SecondOrder):
+                certificate = solver.certify(problem, state, rng)
+                if certificate is not None and not certificate.ok:
+                    status, state = None, solver.escape(state, certificate)
             if status is not None:
                 break
-            clock = _now()
             state = solver.step(problem, state, rng)
 
         with work.uncounted():
-            gradient = state.point.gradient
-            value, norm = state.point.value, float(np.linalg.norm(gradient))
-            bound = problem.suboptimality_bound(gradient)
+            value, norm = state.point.value, problem.gradient_norm(state.point)
+            bound = problem.suboptimality_bound(state.point.gradient)
 
     checkpoint = Checkpoint(
         state.point.w.copy(),
@@ -229,6 +247,7 @@ def minimize(
         seconds=seconds,
         trace=Trace.from_records(records),
         checkpoint=checkpoint,
+        certificate=certificate,
     )
 
 
@@ -237,14 +256,14 @@ def _now() -> float:
     return time.perf_counter() - compile_seconds()
 
 
-def _known(state: State, tol: float) -> tuple[float, float | None]:
+def _known(problem: FiniteSum, state: State, tol: float) -> tuple[float, float | None]:
     """Value and gradient norm at the point; no norm unless the solver computes it.
 
     A sampled gradient below ``tol`` is confirmed by the full one, which counts.
     """
     if state.gradient_estimate is not None and state.gradient_estimate > tol:
         return state.value_estimate, None
-    return state.point.value, float(np.linalg.norm(state.point.gradient))
+    return state.point.value, problem.gradient_norm(state.point)
 
 
 def _test(value: float, norm: float | None, tol: float) -> Status | None:

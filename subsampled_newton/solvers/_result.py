@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton.certificate import Certificate
+
 __all__ = ["Checkpoint", "Result", "Status", "Trace"]
 
 
@@ -27,6 +29,11 @@ class Status(enum.Enum):
         "No step along the direction decreases the objective enough. Check the "
         "derivatives with check_derivatives, or use a larger Hessian sample."
     )
+    SMALL_STEP = (
+        "The steps have become too small to change the parameters, yet none decreases "
+        "the objective as its model predicts. Check the derivatives with "
+        "check_derivatives, or use a larger Hessian sample."
+    )
     NOT_DESCENT = (
         "The computed direction does not point downhill: the Hessian is not positive "
         "definite. Add a ridge (l2), or use a solver for non-convex problems."
@@ -38,6 +45,11 @@ class Status(enum.Enum):
     SEPARABLE = (
         "The classes are linearly separable and nothing limits the coefficients: no "
         "finite minimizer exists. Add a penalty (smaller C, larger alpha)."
+    )
+    RANK_DEFICIENT = (
+        "The data do not determine the parameters: some combination of them has no "
+        "effect on the residuals at the last iterate. Remove or fix a parameter, add a "
+        "ridge (l2, alpha), or start elsewhere."
     )
     CALLBACK_STOP = "The callback asked to stop."
 
@@ -102,7 +114,9 @@ class Result:
     value : float
         F(w).
     gradient_norm : float
-        Euclidean norm of the full gradient at ``w``, in float64.
+        Euclidean norm of the full gradient at ``w``, in float64. For a
+        `NonlinearModel`, which may have parameters of any unit, the cosine of the angle
+        between the residuals and the tangent plane, from 0 to 1.
     suboptimality_bound : float
         Guaranteed bound of ``F(w) - min F``: ``sum_j g_j**2 / (2 l2_j)``, inf where F
         is not known to be strongly convex.
@@ -120,6 +134,9 @@ class Result:
         One entry per iteration.
     checkpoint : Checkpoint
         To go on from here.
+    certificate : Certificate or None
+        Second-order conditions on the full data, from solvers for non-convex problems:
+        a converged run has left every saddle point that it could detect.
     """
 
     w: NDArray[np.float64]
@@ -133,6 +150,7 @@ class Result:
     seconds: float
     trace: Trace
     checkpoint: Checkpoint
+    certificate: Certificate | None = None
 
     @property
     def converged(self) -> bool:

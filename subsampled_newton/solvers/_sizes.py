@@ -13,7 +13,15 @@ from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.problem import FiniteSum
 from subsampled_newton.sampling import chernoff_sample_size, uniform_sample_size
 
-__all__ = ["Fixed", "Growing", "Lemma", "SizeRule", "Spectral", "as_size_rule"]
+__all__ = [
+    "Fixed",
+    "Growing",
+    "InverseStep",
+    "Lemma",
+    "SizeRule",
+    "Spectral",
+    "as_size_rule",
+]
 
 
 class SizeRule(Protocol):
@@ -173,6 +181,41 @@ class Spectral(Fixed):
         slow = decrement > 0.25 * state.decrement  # False at first: nan
         good = abs(ratio - 1.0) <= self.eps and step_size == 1.0 and not slow
         return size if good else min(problem.n_samples, math.ceil(self.factor * size))
+
+
+@dataclass(frozen=True)
+class InverseStep(Fixed):
+    """Rows in inverse proportion to the square of the last step, from the first size.
+
+    For `TrustRegion` and `CubicRegularization`: their theory asks for an error of the
+    Hessian of the order of the step [1]_. The first step fixes the constant.
+
+    Parameters
+    ----------
+    size : float or int, default 0.05
+        First and smallest sample.
+
+    References
+    ----------
+    .. [1] J. Kohler, A. Lucchi, Sub-sampled cubic regularization for non-convex
+       optimization, ICML 2017, Theorem 9 and Section 5.
+    """
+
+    size: float | int = 0.05
+
+    def next(
+        self,
+        problem: FiniteSum,
+        state: Any,
+        ratio: float,
+        step_size: float,
+        decrement: float,
+    ) -> int:
+        if not hasattr(state, "first_step"):
+            raise TypeError("InverseStep needs a trust-region or cubic method")
+        growth = (state.first_step / state.step_norm) ** 2
+        size = self.first(problem) * max(1.0, growth)
+        return problem.n_samples if not size < problem.n_samples else math.ceil(size)
 
 
 def as_size_rule(size: float | int | SizeRule) -> SizeRule:

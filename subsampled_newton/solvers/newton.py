@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from subsampled_newton.problem import FiniteSum, Hessian, Point
+from subsampled_newton.problem import Curvature, FiniteSum, Hessian, Point
 from subsampled_newton.sampling import Sample, bernoulli, full, uniform
 from subsampled_newton.solvers._descent import descend, model_curvature
 from subsampled_newton.solvers._driver import State
@@ -77,6 +77,10 @@ class SubsampledNewton:
     theta2 : float in (0, 1), default 0.1
         ``g'p <= -(1 - theta2) p'Hp``; conjugate gradients from zero satisfy it with 0,
         so a violation means a wrong product, and the direction is refused.
+    curvature : {"hessian", "gauss-newton"}, default "hessian"
+        ``"gauss-newton"`` makes this the Gauss-Newton method of non-convex losses and
+        nonlinear least squares: its matrix is positive semi-definite everywhere, so
+        that the direction points downhill. The same for convex losses.
     max_inner : int, default 250
         Largest number of conjugate gradient iterations.
     gradient_sample : float in (0, 1), optional
@@ -109,6 +113,7 @@ class SubsampledNewton:
     linear_solver: Literal["cholesky", "cg"] = "cholesky"
     theta1: float | None = None
     theta2: float = 0.1
+    curvature: Curvature = "hessian"
     max_inner: int = 250
     gradient_sample: float | None = None
     gradient_rate: float = 0.7
@@ -122,6 +127,7 @@ class SubsampledNewton:
         for name, allowed in (
             ("sampling", ("uniform", "row-norms", "leverage")),
             ("linear_solver", ("cholesky", "cg")),
+            ("curvature", ("hessian", "gauss-newton")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -170,7 +176,7 @@ class SubsampledNewton:
         norm = float(np.linalg.norm(gradient))
 
         sample, scores, age = self._draw(part, point, state, rng)
-        hessian = point.hessian(sample)
+        hessian = point.hessian(sample, self.curvature)
         first_norm = norm if math.isnan(state.first_norm) else state.first_norm
         step = self._solve(hessian, gradient, state, norm / (first_norm or 1.0))
         slope = float(gradient @ step.vector)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton.subproblems._ball import check_positive, distance_to_sphere
 from subsampled_newton.subproblems._step import Step
 
-__all__ = ["conjugate_gradient"]
+__all__ = ["conjugate_gradient", "steihaug"]
 
 Array = NDArray[np.float64]
 
@@ -71,5 +73,93 @@ def conjugate_gradient(
         z = residual if diagonal is None else residual / diagonal
         rho, previous = float(residual @ z), rho
         direction = z + (rho / previous) * direction
+    converged = np.linalg.norm(residual) <= bound
+    return Step(s, decrease, max_iter, "converged" if converged else "max_iter")
+
+
+def steihaug(
+    matvec: Callable[[Array], Array],
+    gradient: Array,
+    *,
+    radius: float,
+    rtol: float,
+    max_iter: int,
+) -> Step:
+    """Minimize the model inside a ball by conjugate gradients from zero.
+
+    Stops when ``||H s + gradient|| <= rtol ||gradient||``, after ``max_iter`` products,
+    or on the sphere: where the next iterate would leave the ball, or along a direction
+    without positive curvature. The iterates grow and the model falls at every product;
+    the first is the Cauchy point.
+
+    For convex models the decrease is at least half of the best one [2]_. The step lies
+    in the Krylov space of the gradient: at ``gradient = 0`` it is zero even where H has
+    negative curvature, see `lanczos_trust_region`. No preconditioner is offered, for
+    it would change the shape of the ball; scale the variables instead.
+
+    Parameters
+    ----------
+    matvec : callable, (d,) -> (d,)
+        Product with the symmetric matrix H, which may be indefinite.
+    gradient : ndarray of shape (d,)
+        Not modified.
+    radius : float, > 0
+        Of the ball.
+    rtol : float
+        Relative residual. The study of sub-sampled trust regions used 1e-9.
+    max_iter : int
+        Largest number of products. The study used 250.
+
+    Returns
+    -------
+    Step
+        Status "converged" inside the ball, "boundary", "negative_curvature" (on the
+        sphere too), "max_iter", or "inconsistent": a product was not finite, the step
+        is the last one before it. ``multiplier`` is zero inside, on the sphere the nu
+        that minimizes ``||(H + nu I) s + gradient||``.
+
+    Raises
+    ------
+    ValueError
+        If ``radius`` is not positive and finite.
+
+    References
+    ----------
+    .. [1] Nocedal and Wright, Numerical Optimization, 2nd ed., Algorithm 7.2.
+    .. [2] Yuan, On the truncated conjugate gradient method, Math. Program. 87 (2000),
+       Theorem 2.
+    """
+    check_positive("radius", radius)
+    s = np.zeros_like(gradient)
+    residual = -gradient
+    bound = rtol * float(np.linalg.norm(gradient))
+    direction = residual
+    rho = float(residual @ residual)
+    decrease = 0.0
+    for k in range(max_iter):
+        if np.linalg.norm(residual) <= bound:
+            return Step(s, decrease, k, "converged")
+        product = matvec(direction)
+        curvature = float(direction @ product)
+        if not math.isfinite(curvature):
+            return Step(s, decrease, k + 1, "inconsistent")
+        if curvature > 0.0:
+            step_size = rho / curvature
+            trial = s + step_size * direction
+        if not (curvature > 0.0 and np.linalg.norm(trial) < radius):
+            step_size = distance_to_sphere(s, direction, radius)
+            s = s + step_size * direction
+            # direction'residual = ||residual||^2 in conjugate gradients.
+            decrease += step_size * (rho - 0.5 * step_size * curvature)
+            force = residual - step_size * product
+            nu = max(0.0, float(s / radius @ force) / float(radius))
+            if curvature > 0.0:
+                return Step(s, decrease, k + 1, "boundary", nu)
+            return Step(s, decrease, k + 1, "negative_curvature", nu)
+        s = trial
+        residual = residual - step_size * product
+        decrease += 0.5 * step_size * rho
+        rho, previous = float(residual @ residual), rho
+        direction = residual + (rho / previous) * direction
     converged = np.linalg.norm(residual) <= bound
     return Step(s, decrease, max_iter, "converged" if converged else "max_iter")

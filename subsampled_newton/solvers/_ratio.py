@@ -1,0 +1,347 @@
+"""The loop that trust-region and cubic regularization methods share.
+
+A model of F from a gradient and a sampled Hessian is minimized with a limit on the
+step; the step is judged by the ratio of the actual to the predicted decrease of F. What
+the limit is, and how it is changed, is in the file of each method.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsampled_newton.certificate import Certificate, certify
+from subsampled_newton.linesearch import FLAT
+from subsampled_newton.problem import Curvature, FiniteSum, Hessian, Point
+from subsampled_newton.sampling import Sample, full, uniform, with_replacement
+from subsampled_newton.solvers._descent import ROUNDING
+from subsampled_newton.solvers._driver import State
+from subsampled_newton.solvers._result import Status
+from subsampled_newton.solvers._sizes import SizeRule, as_size_rule
+from subsampled_newton.subproblems._step import Step
+from subsampled_newton.subproblems.spectral import Spectrum
+
+__all__ = ["LocalModel", "RatioSolver", "RatioState", "check_positive"]
+
+Array = NDArray[np.float64]
+RESAMPLE = 3
+"""Rejections in a row after which another sample is drawn, as in the published code."""
+MAX_REJECTIONS = 100
+"""In a row, before the run ends: the step is 2**-100 of the first attempt."""
+EPS = float(np.finfo(np.float64).eps)
+EXACT_MAX_PARAMS = 200
+"""Up to here an eigendecomposition costs less than the products it replaces."""
+
+
+class LocalModel:
+    """Gradient and Hessian at a point; kept while steps from it are rejected."""
+
+    def __init__(self, gradient: Array, hessian: Hessian) -> None:
+        self.gradient, self.hessian = gradient, hessian
+
+    @cached_property
+    def matrix(self) -> Array:
+        """The Hessian as a matrix: formed once per point, rejections use it again."""
+        return self.hessian.dense()
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """Its eigendecomposition."""
+        return Spectrum(self.matrix)
+
+
+@dataclass(frozen=True)
+class RatioState(State):
+    """State between two steps."""
+
+    size: float = math.nan
+    """Radius of the trust region, or weight sigma of the cubic term."""
+    gradient_rows: int = 0
+    """Rows of the next gradient sample; 0 for the full gradient."""
+    reference_norm: float = math.nan
+    """Gradient norm at the last change of the size of the gradient sample."""
+    sample_size: int = 0
+    first_step: float = math.nan
+    """Norm of the first accepted step, for `InverseStep`."""
+    step_norm: float = math.nan
+    decrement: float = math.nan
+    """Predicted decrease of the first attempt at the point."""
+    rejections: int = 0
+    """Rejected steps in a row."""
+    ratio: float = math.nan
+    rows: NDArray[np.intp] | None = None
+    """Gradient sample in use; None for all rows, or before it is drawn."""
+    sample: Sample | None = None
+    """Hessian sample in use; None before it is drawn."""
+    model: LocalModel | None = None
+    escape: Array | None = None
+    """Direction of negative curvature that the certificate found."""
+
+    def detached(self) -> Self:
+        """Without what the samples and the point determine."""
+        return replace(super().detached(), model=None)
+
+
+@dataclass(frozen=True)
+class RatioSolver(ABC):
+    """Parameters and the step that the methods share; see `TrustRegion`."""
+
+    hessian_sample: float | int | SizeRule = 0.05
+    sampling: Literal["uniform", "row-norms", "leverage"] = "uniform"
+    curvature: Curvature = "hessian"
+    gradient_sample: float | None = None
+    adaptive_gradient: bool = True
+    very_good: float = 0.8
+    good: float = 1e-4
+    max_inner: int = 250
+    eps_h: float | None = 1e-4
+    paper_compat: bool = False
+
+    def __post_init__(self) -> None:
+        as_size_rule(self.hessian_sample)
+        _check_among("sampling", self.sampling, ("uniform", "row-norms", "leverage"))
+        _check_among("curvature", self.curvature, ("hessian", "gauss-newton"))
+        _check_among("subproblem", vars(self)["subproblem"], self.subproblems())
+        if self.gradient_sample is not None:
+            _check_between("gradient_sample", self.gradient_sample, 0.0, 1.0)
+        _check_between("very_good", self.very_good, 0.0, 1.0)
+        _check_between("good", self.good, 0.0, self.very_good)
+        if isinstance(self.max_inner, bool) or not (
+            isinstance(self.max_inner, int) and self.max_inner >= 1
+        ):
+            raise ValueError(
+                f"max_inner must be an integer >= 1, got {self.max_inner!r}"
+            )
+        if self.eps_h is not None:
+            _check_between("eps_h", self.eps_h, 0.0, math.inf)
+
+    @staticmethod
+    @abstractmethod
+    def subproblems() -> tuple[str, ...]:
+        """Names of the solvers of the subproblem."""
+
+    @abstractmethod
+    def method(self, n_params: int) -> str:
+        """Solver of the subproblem, "auto" decided."""
+
+    @abstractmethod
+    def minimize_model(
+        self, model: LocalModel, size: float, rng: np.random.Generator
+    ) -> Step:
+        """Step of the model with its limit."""
+
+    @abstractmethod
+    def along_negative_curvature(
+        self, direction: Array, slope: float, curvature: float, size: float
+    ) -> Step:
+        """Step of the model on a line where it has no minimizer without a limit."""
+
+    @abstractmethod
+    def resized(self, size: float, ratio: float, step: Step) -> float:
+        """Size after an attempt."""
+
+    def accepts(self, ratio: float) -> bool:
+        """Whether a step of this ratio is taken."""
+        return ratio >= self.good
+
+    @abstractmethod
+    def first_size(self) -> float:
+        """Size of the first attempt."""
+
+    def init(
+        self, problem: FiniteSum, point: Point, rng: np.random.Generator
+    ) -> RatioState:
+        """State before the first step."""
+        rows = 0
+        if self.gradient_sample is not None:
+            rows = max(1, math.ceil(self.gradient_sample * problem.n_samples))
+        return RatioState(
+            point,
+            size=self.first_size(),
+            gradient_rows=rows if rows < problem.n_samples else 0,
+            sample_size=as_size_rule(self.hessian_sample).first(problem),
+        )
+
+    def step(
+        self, problem: FiniteSum, state: RatioState, rng: np.random.Generator
+    ) -> RatioState:
+        """One attempt: minimize the model, accept or reject, change the limit."""
+        state = self._with_model(problem, state, rng)
+        point, model = state.point, state.model
+        assert model is not None
+        gradient = model.gradient
+        if state.escape is not None:
+            product = model.hessian.matvec(state.escape)
+            step = self.along_negative_curvature(
+                state.escape,
+                float(gradient @ state.escape),
+                float(state.escape @ product),
+                state.size,
+            )
+        else:
+            step = self.minimize_model(model, state.size, rng)
+        norm = float(np.linalg.norm(step.vector))
+        trial = point.along(step.vector)(1.0)
+        actual, predicted = point.value - trial.value, step.model_decrease
+
+        # Near the solution both decreases are below the rounding of F, and their ratio
+        # would be noise. The published codes reject such steps until they give up.
+        rounding = 0.0 if self.paper_compat else FLAT * abs(point.value)
+        ratio, outcome = (actual + rounding) / (predicted + rounding), None
+        accepted = math.isfinite(trial.value) and self.accepts(ratio)
+        sampled = state.rows is not None
+        first = predicted if state.rejections == 0 else state.decrement
+        if not predicted > rounding and not self.paper_compat:
+            accepted = not sampled and bool(
+                abs(actual) <= 2.0 * rounding
+                and np.linalg.norm(trial.point.gradient) < np.linalg.norm(gradient)
+            )
+        if not accepted and not sampled:
+            limited = step.multiplier * norm * norm > predicted
+            if 0.0 < first <= ROUNDING * abs(point.value) and not limited:
+                outcome = Status.PRECISION
+            elif (
+                norm <= EPS * float(np.linalg.norm(point.w))
+                or state.rejections == MAX_REJECTIONS
+            ):
+                outcome = Status.SMALL_STEP
+        if not accepted:
+            ratio = min(ratio, 0.0) if math.isfinite(ratio) else -math.inf
+        state = replace(
+            state,
+            iteration=state.iteration + 1,
+            step_size=state.size,
+            inner_iterations=step.inner_iterations,
+            hessian_rows=state.sample.n_rows if state.sample else 0,
+            gradient_estimate=float(np.linalg.norm(gradient)) if sampled else None,
+            value_estimate=trial.value if accepted else point.value,
+            outcome=outcome,
+            size=self.resized(state.size, ratio, step),
+            ratio=ratio,
+            step_norm=norm,
+            decrement=first,
+        )
+        if accepted:
+            return self._moved(problem, state, trial.point)
+        rejections = state.rejections + 1
+        state = replace(state, rejections=rejections)
+        if rejections % RESAMPLE or not (sampled or self._samples(problem, state)):
+            return state
+        rows = state.gradient_rows
+        if self.adaptive_gradient and not self.paper_compat:
+            rows = 2 * rows  # perhaps it was the gradient
+        rows = rows if rows < problem.n_samples else 0
+        state = replace(state, rows=None, sample=None, model=None, gradient_rows=rows)
+        return replace(state, outcome=None if rejections < MAX_REJECTIONS else outcome)
+
+    def certify(
+        self, problem: FiniteSum, state: RatioState, rng: np.random.Generator
+    ) -> Certificate | None:
+        """Second-order conditions where the gradient has vanished; None if convex."""
+        if problem.convex or self.eps_h is None:
+            return None
+        return certify(problem, state.point.w, eps_h=self.eps_h, seed=rng)
+
+    def escape(self, state: RatioState, certificate: Certificate) -> RatioState:
+        """Go on from a saddle along the direction of negative curvature."""
+        return replace(
+            state,
+            escape=certificate.direction,
+            gradient_rows=0,
+            rows=None,
+            sample=None,
+            model=None,
+        )
+
+    def _moved(self, problem: FiniteSum, state: RatioState, point: Point) -> RatioState:
+        """State at an accepted point, with the sizes of its samples."""
+        rule = as_size_rule(self.hessian_sample)
+        first = state.step_norm if math.isnan(state.first_step) else state.first_step
+        state = replace(
+            state,
+            point=point,
+            first_step=first,
+            rejections=0,
+            rows=None,
+            sample=None,
+            model=None,
+            escape=None,
+        )
+        size = rule.next(problem, state, 1.0, 1.0, state.decrement)
+        rows, reference = state.gradient_rows, state.reference_norm
+        norm = state.gradient_estimate
+        if self.adaptive_gradient and norm is not None and rows:
+            # The batch follows the gradient: smaller far away, larger near the end.
+            n, start = problem.n_samples, self.gradient_sample or 1.0
+            most = min(n, 10.0 * start * n) if self.paper_compat else n
+            if math.isnan(reference):
+                reference = norm
+            elif norm > 1.2 * reference:
+                rows = max(1, math.ceil(max(rows / 1.2, 0.4 * start * n)))
+                reference = norm
+            elif norm < reference / 1.2:
+                rows, reference = math.ceil(min(1.2 * rows, most)), norm
+            rows = rows if rows < n else 0
+        return replace(
+            state, sample_size=size, gradient_rows=rows, reference_norm=reference
+        )
+
+    def _with_model(
+        self, problem: FiniteSum, state: RatioState, rng: np.random.Generator
+    ) -> RatioState:
+        """State with its model: drawn, or made again after a resume."""
+        if state.model is not None:
+            return state
+        point, n = state.point, problem.n_samples
+        if state.sample is not None:
+            with problem.work.uncounted():  # the interrupted run has paid for it
+                model = self._model(problem, state)
+                if self.method(problem.n_params) in ("exact", "more-sorensen"):
+                    _ = model.matrix
+                return replace(state, model=model)
+        rows, size = None, state.sample_size
+        if state.gradient_rows:
+            rows = uniform(n, state.gradient_rows, rng).rows
+        if size >= n or state.escape is not None:
+            sample = full(n)
+        elif self.sampling == "uniform":
+            sample = uniform(n, size, rng)
+        else:
+            scores = problem.row_scores(self.sampling, point, rng)
+            sample = with_replacement(scores, size, rng)
+        state = replace(state, rows=rows, sample=sample)
+        return replace(state, model=self._model(problem, state))
+
+    def _model(self, problem: FiniteSum, state: RatioState) -> LocalModel:
+        point, rows, sample = state.point, state.rows, state.sample
+        assert sample is not None
+        curvature = "hessian" if state.escape is not None else self.curvature
+        if rows is None:
+            gradient = point.gradient
+        else:
+            gradient = problem.restrict(rows).at(point.w).gradient
+        return LocalModel(gradient, point.hessian(sample, curvature))
+
+    def _samples(self, problem: FiniteSum, state: RatioState) -> bool:
+        return state.sample is not None and state.sample.n_rows < problem.n_samples
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise unless a parameter is a finite number above 0."""
+    _check_between(name, value, 0.0, math.inf)
+
+
+def _check_among(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+
+
+def _check_between(name: str, value: Any, low: float, high: float) -> None:
+    if not (isinstance(value, int | float) and low < value < high):
+        raise ValueError(f"{name} must be a number in ({low}, {high}), got {value!r}")

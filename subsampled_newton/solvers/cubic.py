@@ -1,0 +1,150 @@
+"""Sub-sampled adaptive cubic regularization.
+
+Cartis, Gould, Toint, Adaptive cubic regularisation methods; Kohler and Lucchi,
+Sub-sampled cubic regularization for non-convex optimization; Xu, Roosta-Khorasani,
+Mahoney, Newton-type methods under inexact Hessian information, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsampled_newton.solvers._ratio import (
+    EXACT_MAX_PARAMS,
+    LocalModel,
+    RatioSolver,
+    check_positive,
+)
+from subsampled_newton.subproblems._step import Step
+from subsampled_newton.subproblems.cubic import cauchy_point, cubic_gradient_descent
+from subsampled_newton.subproblems.lanczos import lanczos_cubic
+
+__all__ = ["CubicRegularization"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CubicRegularization(RatioSolver):
+    """Sub-sampled adaptive regularization with cubics: ARC, SCR.
+
+    As `TrustRegion`, with the model ``g's + s'H_S s / 2 + (sigma/3) ||s||**3`` in place
+    of the ball. A rejected step doubles sigma, an accepted one divides it by 1.2, a
+    very good one by 2.
+
+    Parameters
+    ----------
+    hessian_sample, sampling, curvature, gradient_sample, adaptive_gradient, very_good,
+    good, max_inner, eps_h
+        As in `TrustRegion`.
+    paper_compat : bool, default False
+        No allowance for rounding in the ratio, gradient samples of at most ten times
+        the first, Lanczos by default.
+    sigma : float, default 10.0
+        First weight of the cubic term, as published. Any is recovered from.
+    sigma_min : float, default 1e-6
+        Smallest weight, as published.
+    adaptive : bool, default True
+        False: sigma stays and every step is accepted, the non-adaptive "SCR" of [2]_
+        and [4]_; no test protects it.
+    subproblem : str, default "auto"
+        ``"exact"``: one eigendecomposition per point; ``"lanczos"``: generalized
+        Lanczos; ``"gradient-descent"``: ten steps of gradient descent on the model;
+        ``"cauchy"``: the minimizer along the gradient. ``"auto"``: exact up to 200
+        parameters, Lanczos above.
+    smoothness : float, default 0.1
+        Bound of the Hessian that gradient descent on the model takes its steps from,
+        as in the published code for the sigmoid loss.
+
+    References
+    ----------
+    .. [1] C. Cartis, N. Gould, P. Toint, Adaptive cubic regularisation methods for
+       unconstrained optimization, part I, Math. Program. 2011, Algorithm 2.1.
+    .. [2] J. Kohler, A. Lucchi, Sub-sampled cubic regularization for non-convex
+       optimization, ICML 2017.
+    .. [3] P. Xu, F. Roosta, M. W. Mahoney, Newton-type methods for non-convex
+       optimization under inexact Hessian information, Math. Program. 2020, Algorithm 2.
+    .. [4] Z. Yao, P. Xu, F. Roosta, M. W. Mahoney, Inexact nonconvex Newton-type
+       methods, INFORMS J. Optim. 2021.
+    """
+
+    sigma: float = 10.0
+    sigma_min: float = 1e-6
+    adaptive: bool = True
+    subproblem: Literal["auto", "exact", "lanczos", "gradient-descent", "cauchy"] = (
+        "auto"
+    )
+    smoothness: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("sigma", self.sigma)
+        check_positive("sigma_min", self.sigma_min)
+        check_positive("smoothness", self.smoothness)
+
+    @staticmethod
+    def subproblems() -> tuple[str, ...]:
+        """Names of the solvers of the subproblem."""
+        return ("auto", "exact", "lanczos", "gradient-descent", "cauchy")
+
+    def first_size(self) -> float:
+        """First sigma."""
+        return self.sigma
+
+    def accepts(self, ratio: float) -> bool:
+        """Whether a step of this ratio is taken."""
+        return super().accepts(ratio) or not self.adaptive
+
+    def method(self, n_params: int) -> str:
+        """Solver of the subproblem, "auto" decided."""
+        if self.subproblem != "auto":
+            return self.subproblem
+        small = n_params <= EXACT_MAX_PARAMS and not self.paper_compat
+        return "exact" if small else "lanczos"
+
+    def minimize_model(
+        self, model: LocalModel, size: float, rng: np.random.Generator
+    ) -> Step:
+        """Minimize the model with its cubic term."""
+        g, H = model.gradient, model.hessian
+        name = self.method(len(g))
+        if name == "exact":
+            return model.spectrum.cubic(g, size)
+        if name == "cauchy":
+            return cauchy_point(H.matvec, g, sigma=size)
+        if name == "gradient-descent":
+            step = cubic_gradient_descent(
+                H.matvec, g, sigma=size, smoothness=self.smoothness, rng=rng
+            )
+            if step.model_decrease > 0.0:
+                return step
+            # The Hessian is larger than the bound: the iterates have diverged.
+            return cauchy_point(H.matvec, g, sigma=size)
+        H.prepare(min(self.max_inner, len(g)))
+        return lanczos_cubic(
+            H.matvec, g, sigma=size, rtol=0.01, max_iter=self.max_inner, rng=rng
+        )
+
+    def along_negative_curvature(
+        self, direction: Array, slope: float, curvature: float, size: float
+    ) -> Step:
+        """Minimize the model along the direction."""
+        root = math.sqrt(curvature * curvature + 4.0 * size * abs(slope))
+        length = (root - curvature) / (2.0 * size)
+        t = -math.copysign(length, slope)
+        cubic = size / 3.0 * length**3
+        decrease = -(t * slope + 0.5 * t * t * curvature + cubic)
+        return Step(t * direction, decrease, 1, "converged", size * length)
+
+    def resized(self, size: float, ratio: float, step: Step) -> float:
+        """Sigma after an attempt."""
+        if not self.adaptive:
+            return size
+        if ratio < self.good:
+            return 2.0 * size
+        return max(self.sigma_min, size / (2.0 if ratio >= self.very_good else 1.2))
