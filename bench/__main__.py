@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench import limits, startup
 from bench.arguments import Parser, count, name_in, positive, seed
 from bench.measure import DEFAULT_SOLVERS, SOLVERS, Settings
+from bench.ours import TRACED
 from bench.problems import DATA_SETS
 from bench.run import run
 
@@ -17,7 +20,8 @@ other commands:
   python -m bench startup   import time, and the first fit of a process
 
 examples:
-  python -m bench                        covtype, every solver: about 4 minutes
+  python -m bench                        covtype: about 4 minutes
+  python -m bench --solver all --quick   every solver on a part of the rows
   python -m bench --quick                a part of the rows: half a minute
   python -m bench --dataset ijcnn1
   python -m bench --solver auto --solver fit --solver sklearn-newton-cholesky
@@ -34,11 +38,23 @@ how to read the table:
   Compare times within a part; "times our default" does that. --cap ends slow solvers.
 """
 SOLVER_HELP = (
-    "repeatable. Inside one run: auto (our default), subsampled-newton (5 %% of the "
-    "rows, Cholesky), subsampled-newton-cg (5 %%), subsampled-newton-leverage (1 %%), "
-    "newton (all rows). Whole call: fit (our default), sklearn-lbfgs, "
-    "sklearn-newton-cg, sklearn-newton-cholesky, sklearn-sag, sklearn-saga, "
-    "sklearn-liblinear. Default all, which leaves out sklearn-liblinear"
+    "repeatable; see below for the names. all: every one of them. "
+    "Default: the convex second-order ones and scikit-learn's"
+)
+
+
+def _names(title: str, names: Iterable[str]) -> str:
+    """A paragraph of names, none of them broken at a hyphen."""
+    text = textwrap.fill(", ".join(names), 78, break_on_hyphens=False)
+    return f"{title}\n" + textwrap.indent(text, "  ")
+
+
+NAMES = "\n".join(
+    [
+        "solvers:",
+        _names("inside one run", TRACED),
+        _names("whole call of fit", [name for name in SOLVERS if name not in TRACED]),
+    ]
 )
 
 
@@ -49,7 +65,7 @@ def make_parser() -> Parser:
         description="Fit L2 logistic regression with our solvers and scikit-learn's, "
         "on one objective. Prints the time to three accuracies; writes all "
         "measurements (JSON) and a figure (PNG).",
-        epilog=EPILOG,
+        epilog=f"{EPILOG}\n{NAMES}",
     )
     add = parser.add_argument
     add(
@@ -99,11 +115,9 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["startup"]:
         return startup.main(argv[1:])
     options = make_parser().parse_args(argv)
-    chosen = options.solver or ["all"]
-    names = DEFAULT_SOLVERS if "all" in chosen else ()
-    names += tuple(
-        name for name in dict.fromkeys(chosen) if name not in (*names, "all")
-    )
+    names = tuple(dict.fromkeys(options.solver or DEFAULT_SOLVERS))
+    if "all" in names:
+        names = SOLVERS
     settings = Settings(
         dataset=options.dataset,
         solvers=names,

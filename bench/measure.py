@@ -15,7 +15,15 @@ from bench.sweep import ITERATIONS, Outcome, Sweep, settle, tolerance
 __all__ = ["DEFAULT_SOLVERS", "SOLVERS", "Settings", "measure"]
 
 SOLVERS = (*ours.TRACED, "fit", *(f"sklearn-{name}" for name in rivals.RIVALS))
-DEFAULT_SOLVERS = tuple(name for name in SOLVERS if name != "sklearn-liblinear")
+DEFAULT_SOLVERS = (
+    "auto",
+    "subsampled-newton",
+    "subsampled-newton-cg",
+    "subsampled-newton-leverage",
+    "newton",
+    "fit",
+    *(f"sklearn-{name}" for name in rivals.RIVALS if name != "liblinear"),
+)
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,18 @@ from subsampled_newton import (
     LOGISTIC,
     LinearModel,
     LogisticRegression,
-    SubsampledNewton,
     minimize,
 )
+from subsampled_newton.estimators import SOLVERS
+from subsampled_newton.solvers._driver import Solver
 
 __all__ = ["TRACED", "compile_seconds", "fit", "trace"]
 
-TRACED: dict[str, SubsampledNewton | None] = {
-    "auto": None,
-    "subsampled-newton": SubsampledNewton(0.05),
-    "subsampled-newton-cg": SubsampledNewton(0.05, linear_solver="cg"),
-    "subsampled-newton-leverage": SubsampledNewton(0.01, sampling="leverage"),
-    "newton": SubsampledNewton(1.0),
-}
+TRACED: dict[str, Solver | None] = {"auto": None, **SOLVERS}
 """Solvers by name. None: what the estimator chooses, on its equilibrated columns."""
 TOL = 1e-12
+MAX_ITER = 100_000
+"""The time ends slow solvers."""
 
 
 def trace(
@@ -56,14 +53,15 @@ def trace(
     else:
         problem = LinearModel(LOGISTIC, objective.X, objective.y, l2=objective.alpha)
         result = minimize(
-            problem, solver, tol=TOL, max_time=max_time, full_trace=True, seed=seed
+            problem,
+            solver,
+            tol=TOL,
+            max_iter=MAX_ITER,
+            max_time=max_time,
+            full_trace=True,
+            seed=seed,
         )
-        parameters = {
-            "tol": TOL,
-            "hessian_sample": solver.hessian_sample,
-            "sampling": solver.sampling,
-            "linear_solver": solver.linear_solver,
-        }
+        parameters = {"tol": TOL, "solver": repr(solver)}
     steps = result.trace
     for k in range(len(steps.iteration)):
         value = float(steps.value[k])

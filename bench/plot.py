@@ -22,8 +22,10 @@ __all__ = ["draw"]
 
 FLOOR = 1e-16
 """Rounding: below this the values mean nothing and a curve ends."""
-# Colours of Okabe and Ito, told apart with every common colour blindness. Ours are
-# solid; rivals are dashed with hollow markers and use the colours again.
+# Colours of Okabe and Ito, told apart with every common colour blindness, used once in
+# each family: solid lines for line-search Newton methods, long dashes for trust regions
+# and their like, dots for first-order, dash-dots for stochastic methods; rivals have
+# short dashes with hollow markers.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PINK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 LOOKS: dict[str, dict[str, Any]] = {
@@ -32,6 +34,39 @@ LOOKS: dict[str, dict[str, Any]] = {
     "subsampled-newton-cg": {"color": GREEN},
     "subsampled-newton-leverage": {"color": PINK},
     "newton": {"color": BLACK},
+    "newton-cg": {"color": GREY},
+    "multilevel-newton": {"color": BLUE},
+    **{
+        name: {"color": color, "linestyle": (0, (5, 1))}
+        for name, color in {
+            "trust-region": BLACK,
+            "subsampled-trust-region": SKY,
+            "cubic": RED,
+            "subsampled-cubic": PINK,
+            "gauss-newton": GREY,
+            "levenberg-marquardt": GREEN,
+        }.items()
+    },
+    **{
+        name: {"color": color, "linestyle": ":"}
+        for name, color in {
+            "lbfgs": BLACK,
+            "gradient-descent": GREY,
+            "barzilai-borwein": SKY,
+            "nesterov": ORANGE,
+            "heavy-ball": RED,
+        }.items()
+    },
+    **{
+        name: {"color": color, "linestyle": "-."}
+        for name, color in {
+            "sag": GREEN,
+            "saga": PINK,
+            "svrg": ORANGE,
+            "sdca": BLUE,
+            "sgd": GREY,
+        }.items()
+    },
     "fit": {"color": BLUE, "marker": "o", "linewidth": 1.6, "zorder": 6},
     "sklearn-newton-cholesky": {"color": BLACK, "marker": "s"},
     "sklearn-lbfgs": {"color": ORANGE, "marker": "^"},
@@ -72,7 +107,9 @@ def draw(document: dict[str, Any], path: Path) -> None:
     rows = [r for r in document["rows"] if r["suboptimality"] is not None]
     with matplotlib.rc_context(STYLE):
         # No pyplot: it would choose a backend and keep the figure.
-        figure = Figure(figsize=(10.0, 5.2), dpi=140, layout="constrained")
+        legend_rows = math.ceil(len({r["solver"] for r in rows}) / 4)
+        height = 5.2 + 0.2 * max(0, legend_rows - 3)
+        figure = Figure(figsize=(10.0, height), dpi=140, layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         _panel(left, rows, "passes")
         _panel(right, rows, "seconds")

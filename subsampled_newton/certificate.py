@@ -98,19 +98,21 @@ def certify(
     if problem.n_params <= EXACT_MAX_PARAMS:
         values, vectors = scipy.linalg.eigh(hessian.dense(), subset_by_index=[0, 0])
         smallest, direction = float(values[0]), vectors[:, 0]
-        confidence, n_products = 1.0, problem.n_params
+        confidence, n_products, bound = 1.0, problem.n_params, -eps_h
     else:
         found = smallest_eigenvalue(
             hessian.matvec,
             problem.n_params,
-            tol=0.5 * eps_h,
+            tol=eps_h,
             delta=delta,
             rng=np.random.default_rng(seed),
         )
         smallest, direction, n_products = found
         confidence = 1.0 if n_products >= problem.n_params else 1.0 - delta
+        # Lanczos' value lies above the eigenvalue: half of eps_h is its allowance.
+        bound = -0.5 * eps_h
     return Certificate(
-        bool(norm <= eps_g and smallest >= -eps_h),
+        bool(norm <= eps_g and smallest >= bound),
         norm,
         smallest,
         eps_g,

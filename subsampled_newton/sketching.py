@@ -1,7 +1,8 @@
-"""Leverage scores of the rows of a matrix, exact and by sketching.
+"""Approximate leverage scores for importance sampling.
 
 Functions of arrays and callables. A matrix enters as the products that are needed from
-it, so that weighted rows of any container can be scored without a copy.
+it, so that weighted rows of any container can be scored without a copy. Exact scores
+are in `leverage`, embeddings as operators in `embeddings`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["approximate_leverage", "count_sketch", "leverage_scores", "whitener"]
+__all__ = ["approximate_leverage", "count_sketch", "whitener"]
 
 Array = NDArray[np.float64]
 
@@ -44,25 +45,6 @@ def whitener(factor: Array) -> Array:
     rank = int(np.sum(s > s[:1] * max(factor.shape) * np.finfo(float).eps))
     result: Array = Vt[:rank].T / s[:rank]
     return result
-
-
-def leverage_scores(A: Array, l2: Array | float = 0.0) -> Array:
-    """Exact ridge leverage scores ``a_i' (A'A + diag(l2))^+ a_i`` of the rows of A.
-
-    Each is in [0, 1]; they sum to the rank of A, or with a ridge to its effective
-    dimension.
-
-    Parameters
-    ----------
-    A : ndarray of shape (n, d)
-        Not modified.
-    l2 : float or ndarray of shape (d,), default 0
-        Ridge weights.
-    """
-    W = whitener(np.vstack([A, np.diag(np.sqrt(np.broadcast_to(l2, A.shape[1])))]))
-    product = A @ W
-    scores: Array = np.einsum("ij,ij->i", product, product)
-    return scores
 
 
 def approximate_leverage(

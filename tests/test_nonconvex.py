@@ -221,18 +221,25 @@ def step_of(norm):
     ],
 )
 def test_radius_rules(ratio, norm, expected, published):
-    assert TrustRegion().resized(8.0, ratio, step_of(norm)) == expected
+    assert TrustRegion().resized(8.0, ratio, step_of(norm), 1.0) == expected
     compat = TrustRegion(paper_compat=True)
-    assert compat.resized(8.0, ratio, step_of(norm)) == published
+    assert compat.resized(8.0, ratio, step_of(norm), 1.0) == published
 
 
 def test_sigma_rules():
     solver = CubicRegularization(sigma_min=0.5)
-    sizes = [solver.resized(6.0, ratio, step_of(1.0)) for ratio in (0.9, 0.5, 0.0)]
-    assert sizes == [3.0, 5.0, 12.0]
-    assert solver.resized(0.6, 0.9, step_of(1.0)) == 0.5
+    compat = CubicRegularization(sigma_min=0.5, paper_compat=True)
+
+    def sizes(solver, norm):
+        ratios = (0.9, 0.5, 0.0)
+        return [solver.resized(6.0, ratio, step_of(1.0), norm) for ratio in ratios]
+
+    assert sizes(solver, 4.0) == [3.0, 5.0, 12.0]
+    assert sizes(solver, 2.0) == [2.0, 5.0, 12.0]  # down to the gradient
+    assert sizes(compat, 2.0) == [3.0, 5.0, 12.0]
+    assert solver.resized(0.6, 0.9, step_of(1.0), 1e-9) == 0.5
     fixed = CubicRegularization(adaptive=False)
-    assert fixed.resized(6.0, -1.0, step_of(1.0)) == 6.0
+    assert fixed.resized(6.0, -1.0, step_of(1.0), 1.0) == 6.0
     assert fixed.accepts(-1.0)
 
 

@@ -23,10 +23,10 @@ def test_examples_run_in_order(capsys):
 
 def test_tables_name_every_solver_and_every_loss():
     from subsampled_newton import losses
-    from subsampled_newton.estimators import SOLVERS
+    from subsampled_newton.estimators import LEAST_SQUARES, SOLVERS
 
     text = README.read_text("utf-8")
-    assert all(f'`"{name}"`' in text for name in SOLVERS)
+    assert all(f'`"{name}"`' in text for name in (*SOLVERS, *LEAST_SQUARES))
     for name in set(losses.__all__) - {"PointwiseLoss"}:
         assert f"`{name}`" in text
 

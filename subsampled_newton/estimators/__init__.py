@@ -5,12 +5,20 @@ from subsampled_newton.estimators._classifiers import (
     LogisticRegression,
     SigmoidLeastSquaresClassifier,
 )
-from subsampled_newton.estimators._linear import Ridge
+from subsampled_newton.estimators._linear import (
+    LEAST_SQUARES,
+    LinearRegression,
+    Ridge,
+)
+from subsampled_newton.estimators._nonlinear import NonlinearLeastSquares
 from subsampled_newton.estimators._warmup import warmup
 
 __all__ = [
+    "LEAST_SQUARES",
     "SOLVERS",
+    "LinearRegression",
     "LogisticRegression",
+    "NonlinearLeastSquares",
     "Ridge",
     "SigmoidLeastSquaresClassifier",
     "warmup",

@@ -31,8 +31,19 @@ from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.losses import SQUARED
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._result import Result
+from subsampled_newton.solvers.cubic import CubicRegularization
+from subsampled_newton.solvers.gradient import GradientDescent
+from subsampled_newton.solvers.heavy_ball import HeavyBall
+from subsampled_newton.solvers.lbfgs import LBFGS
+from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
 from subsampled_newton.solvers.multilevel import MultilevelNewton
+from subsampled_newton.solvers.nesterov import Nesterov
 from subsampled_newton.solvers.newton import SubsampledNewton
+from subsampled_newton.solvers.sag import SAG
+from subsampled_newton.solvers.saga import SAGA
+from subsampled_newton.solvers.sdca import SDCA
+from subsampled_newton.solvers.sgd import SGD
+from subsampled_newton.solvers.svrg import SVRG
 from subsampled_newton.solvers.trust_region import TrustRegion
 
 __all__ = [
@@ -53,8 +64,24 @@ SOLVERS: dict[str, Solver] = {
     "subsampled-newton": SubsampledNewton(),
     "subsampled-newton-cg": SubsampledNewton(linear_solver="cg"),
     "subsampled-newton-leverage": SubsampledNewton(0.01, sampling="leverage"),
+    "trust-region": TrustRegion(1.0),
+    "subsampled-trust-region": TrustRegion(),
+    "cubic": CubicRegularization(1.0),
+    "subsampled-cubic": CubicRegularization(),
+    "gauss-newton": SubsampledNewton(1.0, curvature="gauss-newton"),
+    "levenberg-marquardt": LevenbergMarquardt(),
+    "lbfgs": LBFGS(),
+    "gradient-descent": GradientDescent(),
+    "barzilai-borwein": GradientDescent("barzilai-borwein"),
+    "nesterov": Nesterov(),
+    "heavy-ball": HeavyBall(),
+    "sag": SAG(),
+    "saga": SAGA(),
+    "svrg": SVRG(),
+    "sdca": SDCA(),
+    "sgd": SGD(),
 }
-"""Solvers by name, besides ``"auto"``."""
+"""Solvers by name, besides ``"auto"``. Each says which problems it is not for."""
 
 SMALL = 20_000
 """Rows below which sampling saves less than its overhead."""

@@ -190,10 +190,9 @@ class LogisticRegression(LinearClassifier):
         Largest number of iterations.
     solver : str or Solver, default "auto"
         ``"auto"``: Newton's method when the rows are few, `MultilevelNewton` when they
-        are many, conjugate gradients when the columns are. ``"newton"``,
-        ``"newton-cg"``, ``"multilevel-newton"``, ``"subsampled-newton"``,
-        ``"subsampled-newton-cg"``, ``"subsampled-newton-leverage"``: see `SOLVERS`. Or
-        a solver with parameters of your own.
+        are many, conjugate gradients when the columns are. The other names are the
+        keys of `SOLVERS`, in the table of the README; some are not for every problem
+        and say so. Or a solver object with parameters of your own.
     class_weight : dict or "balanced", optional
         Weights of the classes; "balanced" makes them inverse to the frequencies.
     warm_start : bool, default False
@@ -252,8 +251,8 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
     Looks for a minimizer of
     ``(1/W) sum_i s_i (sigmoid(x_i'w + b) - y_i)**2 + (alpha/2) ||w||**2`` with y = 0 or
     1, the model of the experiments with sub-sampled trust-region and cubic methods
-    [1]_. A bounded loss: rows with a wrong label have a limited influence. The result is a
-    local minimizer, with a certificate of the second-order conditions in
+    [1]_. A bounded loss: rows with a wrong label have a limited influence. The result
+    is a local minimizer, with a certificate of the second-order conditions in
     ``result_.certificate``; nobody promises the global one.
 
     Parameters

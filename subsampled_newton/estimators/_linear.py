@@ -1,17 +1,21 @@
-"""Linear regression with a penalty."""
+"""Linear regression, with and without a penalty."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils._param_validation import Interval
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from subsampled_newton._parallel import use_threads
+from subsampled_newton.data import Rows
 from subsampled_newton.estimators._base import (
+    SOLVERS,
     LinearEstimator,
     checked_weights,
     equilibrated,
@@ -19,14 +23,239 @@ from subsampled_newton.estimators._base import (
 )
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.losses import SQUARED
-from subsampled_newton.solvers._driver import Solver
+from subsampled_newton.solvers._driver import Solver, minimize
+from subsampled_newton.solvers._refinement import LeastSquaresState, Refinement
+from subsampled_newton.solvers._result import Result
+from subsampled_newton.solvers.direct import DirectLeastSquares, WhitenedLeastSquares
+from subsampled_newton.solvers.least_squares import choose_least_squares
+from subsampled_newton.solvers.sketched import SketchedLeastSquares
 
-__all__ = ["Ridge"]
+__all__ = ["LEAST_SQUARES", "LinearRegression", "Ridge"]
 
 Array = NDArray[np.float64]
 
+LEAST_SQUARES: dict[str, Callable[[float], Solver]] = {
+    "cholesky": lambda rtol: DirectLeastSquares("cholesky", rtol),
+    "qr": lambda rtol: DirectLeastSquares("qr", rtol),
+    "sketch": lambda rtol: SketchedLeastSquares("precondition", rtol=rtol),
+    "iterative-sketch": lambda rtol: SketchedLeastSquares("iterative", rtol=rtol),
+}
+"""Solvers of least squares by name, for a tolerance."""
 
-class Ridge(RegressorMixin, LinearEstimator):  # type: ignore[misc]
+
+class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[misc]
+    """What `LinearRegression` and `Ridge` share."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **LinearEstimator._parameter_constraints,
+        "solver": [
+            StrOptions({"auto", *LEAST_SQUARES, *SOLVERS}),
+            HasMethods(["init", "step"]),
+        ],
+    }
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            As in `LogisticRegression.fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Targets. They share the factorisation of X.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights >= 0; weight 0 removes a row, weight k repeats it.
+
+        Returns
+        -------
+        Self
+            The estimator.
+        """
+        X, y = validated(self, X, y, y_numeric=True, multi_output=True)
+        weights = checked_weights(sample_weight, X)
+        targets = y.astype(np.float64).reshape(len(y), -1)
+        shape = (targets.shape[1], X.shape[1])
+        start = self._last_solution(shape if y.ndim == 2 else shape[1:])
+        coef, intercept = np.empty(shape), np.empty(shape[0])
+        results: list[Result] = []
+        with use_threads(self.n_jobs):
+            rows, ridge = equilibrated(
+                X, weights, self.fit_intercept, self._penalty() / weights.sum()
+            )
+            for k, target in enumerate(targets.T):
+                last = None
+                if start is not None:
+                    last = np.atleast_2d(start[0])[k], np.atleast_1d(start[1])[k]
+                coef[k], intercept[k], result = self._fit_target(
+                    rows, target, weights, ridge, last, results
+                )
+                results.append(result)
+        self.coef_ = coef.astype(X.dtype, copy=False)
+        self.intercept_ = intercept if self.fit_intercept else 0.0
+        self.n_iter_: Any = np.array([result.n_iter for result in results])
+        if y.ndim == 1:
+            self.coef_, self.n_iter_ = self.coef_[0], results[0].n_iter
+            self.intercept_ = float(intercept[0]) if self.fit_intercept else 0.0
+        self._describe(results[0])
+        bad = (result for result in results if not result.converged)
+        self._finish(next(bad, results[-1]))
+        return self
+
+    def _describe(self, result: Result) -> None:
+        """Set what the solver has found out about X."""
+
+    def _fit_target(
+        self,
+        rows: Rows,
+        y: Array,
+        weights: Array,
+        ridge: Array,
+        start: tuple[Array, float] | None,
+        results: list[Result],
+    ) -> tuple[Array, float, Result]:
+        """Coefficients and intercept of the given columns for one target."""
+        # Targets of mean 0 and unit size: then tol has no unit either.
+        mean = float(np.average(y, weights=weights)) if self.fit_intercept else 0.0
+        size = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
+        unit = float(np.exp2(np.round(np.log2(size))))
+        scaled = (y - mean) / unit
+        problem = LinearModel(SQUARED, rows, scaled, l2=ridge, sample_weight=weights)
+        w0 = None
+        if start is not None:
+            constant = (start[1] - mean) / unit * self.fit_intercept
+            w0 = rows.columns.from_raw(start[0] / unit, constant)
+        result = minimize(
+            problem,
+            self._solver(problem, results),
+            w0,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            progress=bool(self.verbose),
+            seed=check_random_state(self.random_state).randint(2**31 - 1),
+        )
+        coef, constant = rows.columns.to_raw(result.w)
+        intercept = constant * unit + mean if self.fit_intercept else 0.0
+        return coef * unit, intercept, result
+
+    def _solver(self, problem: LinearModel, results: list[Result]) -> Solver:
+        solver: Solver = self.solver
+        if not isinstance(self.solver, str):
+            return solver
+        rtol = min(float(self.tol), 0.5)
+        run = _refinement(results[0]) if results else None
+        if run is not None:
+            return WhitenedLeastSquares(run.whitener, rtol)
+        if self.solver == "auto":
+            return choose_least_squares(problem, rtol)
+        return SOLVERS.get(self.solver) or LEAST_SQUARES[self.solver](rtol)
+
+    def _penalty(self) -> float:
+        """Weight of ``||w||**2``."""
+        return 0.0
+
+    def predict(self, X: Any) -> Array:
+        """Return ``x'w + b`` for every row, one number or one for each target."""
+        return self._predictor(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.single_output = True
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class LinearRegression(LeastSquaresEstimator):
+    """Least squares, solved as exactly as float64 and the condition number allow.
+
+    Minimizes ``sum_i s_i (y_i - x_i'w - b)**2``, as scikit-learn does, on columns that
+    are centred and of equal size. With dependent columns the coefficients are those of
+    the smallest norm on these columns, and ``rank_`` says so.
+
+    Parameters
+    ----------
+    fit_intercept : bool, default True
+        Whether to fit b.
+    tol : float, default 1e-8
+        Relative error of the coefficients, columns of equal size, and norm of the
+        gradient at which to stop. A condition number that does not allow it costs no
+        more than the best backward error; 0 asks for that.
+    max_iter : int, default 200
+        Largest number of iterations, for each target.
+    solver : str or Solver, default "auto"
+        ``"auto"``: chosen by the shape and an estimate of the condition number, see
+        `choose_least_squares`. ``"cholesky"``: normal equations with refinement, for
+        condition numbers up to 1e7. ``"qr"``: Householder QR. ``"sketch"`` and
+        ``"iterative-sketch"``: a random embedding as preconditioner. The names of
+        `LogisticRegression` as well, or a solver object of your own.
+    warm_start : bool, default False
+        Start from the last solution.
+    random_state : int, RandomState or None, default None
+        Seed of the sketches. The minimizer does not depend on it beyond ``tol``.
+    n_jobs : int, optional
+        Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
+        result does not depend on it.
+    verbose : int, default 0
+        Above 0, show a progress bar (needs tqdm).
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
+        Coefficients w, in the precision of X.
+    intercept_ : float or ndarray of shape (n_targets,)
+        Intercept b.
+    rank_ : int
+        Rank of the centred columns; None if the solver does not tell.
+    condition_ : float
+        Condition number of the columns that count, centred and of norm one: an
+        estimate; nan if the solver does not tell. Relative errors of y and X grow by it
+        and, in proportion to the residual, by its square.
+    n_iter_ : int or ndarray of shape (n_targets,)
+        Iterations.
+    result_ : Result
+        As in `LogisticRegression`; of the first target that did not converge, or of the
+        last one.
+    history_, n_features_in_, feature_names_in_
+        As in `LogisticRegression`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from subsampled_newton import LinearRegression
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = LinearRegression().fit(X, y)
+    >>> round(model.score(X, y), 3), model.rank_
+    (0.518, 10)
+    """
+
+    def __init__(
+        self,
+        *,
+        fit_intercept: bool = True,
+        tol: float = 1e-8,
+        max_iter: int = 200,
+        solver: str | Solver = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.solver = solver
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def _describe(self, result: Result) -> None:
+        run = _refinement(result)
+        self.rank_ = run and run.whitener.rank - self.fit_intercept
+        self.condition_ = run.whitener.condition if run else np.nan
+
+
+class Ridge(LeastSquaresEstimator):
     """Least squares with an L2 penalty, solved to the exact minimizer.
 
     Minimizes ``sum_i s_i (y_i - x_i'w - b)**2 + alpha ||w||**2``, as scikit-learn does.
@@ -38,13 +267,13 @@ class Ridge(RegressorMixin, LinearEstimator):  # type: ignore[misc]
         Penalty weight; 0 gives least squares. Dependent columns are no error then: the
         coefficients returned are among the minimizers.
     fit_intercept, tol, max_iter, solver, warm_start, random_state, n_jobs, verbose
-        As in `LogisticRegression`; ``tol`` refers to targets of unit variance.
+        As in `LinearRegression`.
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features,)
+    coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
         Coefficients w, in the precision of X.
-    intercept_ : float
+    intercept_ : float or ndarray of shape (n_targets,)
         Intercept b.
     n_iter_, result_, history_, n_features_in_, feature_names_in_
         As in `LogisticRegression`.
@@ -59,7 +288,7 @@ class Ridge(RegressorMixin, LinearEstimator):  # type: ignore[misc]
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **LinearEstimator._parameter_constraints,
+        **LeastSquaresEstimator._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left")],
     }
 
@@ -86,52 +315,10 @@ class Ridge(RegressorMixin, LinearEstimator):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Ridge:
-        """Fit the model.
+    def _penalty(self) -> float:
+        return float(self.alpha)
 
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            As in `LogisticRegression.fit`.
-        y : array-like of shape (n_samples,)
-            Targets.
-        sample_weight : array-like of shape (n_samples,), optional
-            Weights >= 0; weight 0 removes a row, weight k repeats it.
 
-        Returns
-        -------
-        Ridge
-            Itself.
-        """
-        X, y = validated(self, X, y, y_numeric=True)
-        weights = checked_weights(sample_weight, X)
-        y = y.astype(np.float64)
-        # Targets of mean 0 and unit size: then tol has no unit either.
-        mean = np.average(y, weights=weights) if self.fit_intercept else 0.0
-        size = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
-        unit = np.exp2(np.round(np.log2(size)))
-        scaled: Array = (y - mean) / unit
-        with use_threads(self.n_jobs):
-            rows, ridge = equilibrated(
-                X, weights, self.fit_intercept, self.alpha / weights.sum()
-            )
-            start = self._last_solution((X.shape[1],))
-            w0 = None
-            if start is not None:
-                constant = (float(start[1]) - mean) / unit * self.fit_intercept
-                w0 = rows.columns.from_raw(start[0] / unit, constant)
-            problem = LinearModel(
-                SQUARED, rows, scaled, l2=ridge, sample_weight=weights
-            )
-            result = self._minimize(problem, w0)
-        coef, constant = rows.columns.to_raw(result.w)
-        self.coef_ = (coef * unit).astype(X.dtype, copy=False)
-        self.intercept_ = float(constant * unit + mean) if self.fit_intercept else 0.0
-        self.n_iter_ = result.n_iter
-        self._finish(result)
-        return self
-
-    def predict(self, X: Any) -> Array:
-        """Return ``x'w + b`` for every row."""
-        return self._predictor(X)
+def _refinement(result: Result) -> Refinement | None:
+    state = result.checkpoint.state
+    return state.refinement if isinstance(state, LeastSquaresState) else None

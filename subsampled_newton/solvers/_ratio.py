@@ -143,8 +143,10 @@ class RatioSolver(ABC):
         """Step of the model on a line where it has no minimizer without a limit."""
 
     @abstractmethod
-    def resized(self, size: float, ratio: float, step: Step) -> float:
-        """Size after an attempt."""
+    def resized(
+        self, size: float, ratio: float, step: Step, gradient_norm: float
+    ) -> float:
+        """Size after an attempt, with the norm of the gradient of the model."""
 
     def accepts(self, ratio: float) -> bool:
         """Whether a step of this ratio is taken."""
@@ -187,6 +189,7 @@ class RatioSolver(ABC):
         else:
             step = self.minimize_model(model, state.size, rng)
         norm = float(np.linalg.norm(step.vector))
+        gradient_norm = float(np.linalg.norm(gradient))
         trial = point.along(step.vector)(1.0)
         actual, predicted = point.value - trial.value, step.model_decrease
 
@@ -200,7 +203,7 @@ class RatioSolver(ABC):
         if not predicted > rounding and not self.paper_compat:
             accepted = not sampled and bool(
                 abs(actual) <= 2.0 * rounding
-                and np.linalg.norm(trial.point.gradient) < np.linalg.norm(gradient)
+                and np.linalg.norm(trial.point.gradient) < gradient_norm
             )
         if not accepted and not sampled:
             limited = step.multiplier * norm * norm > predicted
@@ -219,10 +222,10 @@ class RatioSolver(ABC):
             step_size=state.size,
             inner_iterations=step.inner_iterations,
             hessian_rows=state.sample.n_rows if state.sample else 0,
-            gradient_estimate=float(np.linalg.norm(gradient)) if sampled else None,
+            gradient_estimate=gradient_norm if sampled else None,
             value_estimate=trial.value if accepted else point.value,
             outcome=outcome,
-            size=self.resized(state.size, ratio, step),
+            size=self.resized(state.size, ratio, step, gradient_norm),
             ratio=ratio,
             step_norm=norm,
             decrement=first,
@@ -304,6 +307,8 @@ class RatioSolver(ABC):
                 model = self._model(problem, state)
                 if self.method(problem.n_params) in ("exact", "more-sorensen"):
                     _ = model.matrix
+                elif state.rejections:
+                    model.hessian.prepare(min(self.max_inner, problem.n_params))
                 return replace(state, model=model)
         rows, size = None, state.sample_size
         if state.gradient_rows:

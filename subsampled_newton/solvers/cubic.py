@@ -35,7 +35,8 @@ class CubicRegularization(RatioSolver):
 
     As `TrustRegion`, with the model ``g's + s'H_S s / 2 + (sigma/3) ||s||**3`` in place
     of the ball. A rejected step doubles sigma, an accepted one divides it by 1.2, a
-    very good one by 2.
+    very good one by 2, or lowers it to the norm of the gradient (section 7 of [1]_), so
+    that the last steps are those of Newton's method.
 
     Parameters
     ----------
@@ -43,8 +44,8 @@ class CubicRegularization(RatioSolver):
     good, max_inner, eps_h
         As in `TrustRegion`.
     paper_compat : bool, default False
-        No allowance for rounding in the ratio, gradient samples of at most ten times
-        the first, Lanczos by default.
+        No allowance for rounding in the ratio, sigma not lowered to the norm of the
+        gradient, gradient samples of at most ten times the first, Lanczos by default.
     sigma : float, default 10.0
         First weight of the cubic term, as published. Any is recovered from.
     sigma_min : float, default 1e-6
@@ -57,9 +58,9 @@ class CubicRegularization(RatioSolver):
         Lanczos; ``"gradient-descent"``: ten steps of gradient descent on the model;
         ``"cauchy"``: the minimizer along the gradient. ``"auto"``: exact up to 200
         parameters, Lanczos above.
-    smoothness : float, default 0.1
-        Bound of the Hessian that gradient descent on the model takes its steps from,
-        as in the published code for the sigmoid loss.
+    smoothness : float, optional
+        Bound of the Hessian that gradient descent on the model takes its steps from;
+        0.1 in the published code. Default: an estimate from three products.
 
     References
     ----------
@@ -79,13 +80,14 @@ class CubicRegularization(RatioSolver):
     subproblem: Literal["auto", "exact", "lanczos", "gradient-descent", "cauchy"] = (
         "auto"
     )
-    smoothness: float = 0.1
+    smoothness: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("sigma", self.sigma)
         check_positive("sigma_min", self.sigma_min)
-        check_positive("smoothness", self.smoothness)
+        if self.smoothness is not None:
+            check_positive("smoothness", self.smoothness)
 
     @staticmethod
     def subproblems() -> tuple[str, ...]:
@@ -141,10 +143,15 @@ class CubicRegularization(RatioSolver):
         decrease = -(t * slope + 0.5 * t * t * curvature + cubic)
         return Step(t * direction, decrease, 1, "converged", size * length)
 
-    def resized(self, size: float, ratio: float, step: Step) -> float:
+    def resized(
+        self, size: float, ratio: float, step: Step, gradient_norm: float
+    ) -> float:
         """Sigma after an attempt."""
         if not self.adaptive:
             return size
         if ratio < self.good:
             return 2.0 * size
-        return max(self.sigma_min, size / (2.0 if ratio >= self.very_good else 1.2))
+        smaller = size / (2.0 if ratio >= self.very_good else 1.2)
+        if ratio >= self.very_good and not self.paper_compat:
+            smaller = min(smaller, gradient_norm)
+        return max(self.sigma_min, smaller)

@@ -145,7 +145,9 @@ class TrustRegion(RatioSolver):
         decrease = -(t * slope + 0.5 * t * t * curvature)
         return Step(t * direction, decrease, 1, "boundary")
 
-    def resized(self, size: float, ratio: float, step: Step) -> float:
+    def resized(
+        self, size: float, ratio: float, step: Step, gradient_norm: float
+    ) -> float:
         """Radius after an attempt."""
         norm = float(np.linalg.norm(step.vector))
         if ratio < self.good:

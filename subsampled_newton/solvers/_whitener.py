@@ -1,0 +1,176 @@
+"""Factors that whiten a least squares problem: from a matrix, a sketch, a Gram matrix.
+
+``W'HW`` is near the identity for the Hessian H. All solvers of least squares go on from
+there in the same way, see `_refinement`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from subsampled_newton.factor import upper_factor
+
+__all__ = ["EPS", "Whitener", "factored"]
+
+Array = NDArray[np.float64]
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Whitener:
+    """W (d, rank) such that ``W'HW`` is near the identity, from a factor R of H.
+
+    Columns are first divided by their norms, so that the rank and the rounding errors
+    do not depend on their units.
+    """
+
+    matrix: Array
+    factor: Array
+    """R (d, d) for columns of norm one: triangular if the rank is d."""
+    size: Array
+    """The norms (d,)."""
+    rank: int
+    condition: float
+    """Largest over smallest singular value of R that counts, nearly."""
+
+    @classmethod
+    def from_gram(cls, H: Array) -> Whitener:
+        """Make ``W'HW`` the identity for a Gram matrix.
+
+        Its rounding errors, some eps an entry, hide singular values below about 1e-7
+        of the largest: those get no weight.
+        """
+        size = _nonzero(np.sqrt(np.diag(H)))
+        G, cutoff = H / size / size[:, None], 2.0 * math.sqrt(EPS * math.sqrt(len(H)))
+        try:
+            factor = scipy.linalg.cholesky(G, check_finite=False)
+        except np.linalg.LinAlgError:
+            values, V = scipy.linalg.eigh(G, check_finite=False)
+            factor = np.sqrt(np.maximum(values, 0.0))[:, None] * V.T
+            return cls._truncated(factor[::-1], size, cutoff)
+        return cls.from_triangle(factor, size, cutoff)
+
+    @classmethod
+    def from_triangle(
+        cls, factor: Array, size: Array, cutoff: float | None = None
+    ) -> Whitener:
+        """Make ``W'D R'R D W`` the identity for a triangular R, D the norms.
+
+        Dependent columns are recognised by singular values of R below ``cutoff`` times
+        the largest, default ``2 max(d, 64) eps``: their combinations get no weight.
+        """
+        d = len(size)
+        cutoff = cutoff or 2 * max(d, 64) * EPS
+        # The estimate is in another norm: no more than a hint.
+        rcond = scipy.linalg.lapack.dtrcon(factor)[0] if len(factor) == d else 0.0
+        if rcond <= 10.0 * cutoff:
+            return cls._truncated(factor, size, cutoff)
+        inverse = scipy.linalg.lapack.dtrtri(factor)[0]
+        return cls(inverse / size[:, None], factor, size, d, 1.0 / float(rcond))
+
+    @classmethod
+    def _truncated(cls, factor: Array, size: Array, cutoff: float) -> Whitener:
+        _, s, Vt = scipy.linalg.svd(factor, full_matrices=False, check_finite=False)
+        rank = int(np.sum(s > cutoff * s[0]))
+        matrix = Vt[:rank].T / s[:rank] / size[:, None]
+        condition = float(s[0] / s[rank - 1]) if rank else 1.0
+        return cls(matrix, factor, size, rank, condition)
+
+    @cached_property
+    def _svd(self) -> tuple[Array, Array, Array]:
+        U, s, Vt = scipy.linalg.svd(
+            self.factor, full_matrices=False, check_finite=False
+        )
+        return U[:, : self.rank], s[: self.rank], Vt[: self.rank]
+
+    def solve(self, c: Array) -> Array:
+        """Minimizer of ``||R D w - c||``, D the norms: that of the smallest ``D w``."""
+        if self.rank == len(self.size):
+            # Not by W, an explicit inverse: its errors do not shrink with w.
+            x = scipy.linalg.solve_triangular(self.factor, c, check_finite=False)
+        else:
+            U, s, Vt = self._svd
+            x = Vt.T @ ((U.T @ c) / s)
+        solution: Array = x / self.size
+        return solution
+
+    def whiten(self, gradient: Array) -> Array:
+        """``W'g``: its norm is nearly the error of the point in the energy norm."""
+        product: Array = self.matrix.T @ gradient
+        return product
+
+    def step(self, gradient: Array) -> Array:
+        """``-W W'g``, nearly the step to the minimizer."""
+        vector: Array = -(self.matrix @ self.whiten(gradient))
+        return vector
+
+    def norm(self, w: Array) -> float:
+        """Norm of w, columns in units of their norms."""
+        return float(np.linalg.norm(w * self.size))
+
+    def backward_error(self, gradient: Array, w: Array, value: float) -> float:
+        """Smallest relative change of the matrix that makes w exact, nearly [1]_.
+
+        Minimizers of ``||A w - b||`` for a perturbed A; the estimate of Karlson and
+        Walden with the singular values of R for those of A.
+
+        References
+        ----------
+        .. [1] Epperly, Meier, Nakatsukasa, Fast randomized least-squares solvers can be
+           just as accurate and stable as classical direct solvers, section 3.2.
+        """
+        _, s, Vt = self._svd
+        g = gradient / self.size
+        if not np.any(g):
+            return 0.0
+        r = self._residual(w, value)
+        inside = (Vt @ g) / np.hypot(s * self.norm(w), r)
+        total = float(np.linalg.norm(s)) or 1.0
+        outside = self.outside(gradient, w, value)
+        return math.hypot(float(np.linalg.norm(inside)) / total, outside)
+
+    def outside(self, gradient: Array, w: Array, value: float) -> float:
+        """Part of the backward error that lies where W has no weight."""
+        if self.rank == len(self.size):
+            return 0.0
+        _, s, Vt = self._svd
+        g = gradient / self.size
+        g = g - Vt.T @ (Vt @ g)
+        total = float(np.linalg.norm(s)) or 1.0
+        return float(np.linalg.norm(g)) / ((self._residual(w, value) or 1.0) * total)
+
+    def _residual(self, w: Array, value: float) -> float:
+        """Norm of the residual, not less than its rounding error."""
+        rounding = EPS * float(np.linalg.norm(self._svd[1])) * self.norm(w)
+        return max(math.sqrt(2.0 * max(value, 0.0)), rounding)
+
+
+def factored(
+    F: Array, l2: Array, size: Array | None = None
+) -> tuple[Whitener | None, Array]:
+    """Whitener and minimizer of ``||F[:, :d] w - F[:, d]||**2 + sum_j l2_j w_j**2``.
+
+    None in place of the whitener when F is not finite. ``size`` replaces the norms of
+    the columns, ridge included.
+    """
+    d, kept = len(l2), l2 > 0.0
+    if not np.all(np.isfinite(F)):
+        return None, np.zeros(d)
+    ridge = np.zeros((int(np.sum(kept)), d + 1))
+    ridge[:, :d] = np.diag(np.sqrt(l2))[kept]
+    F = np.vstack([F, ridge])
+    if size is None:
+        size = _nonzero(np.linalg.norm(F[:, :d], axis=0))
+    R = upper_factor(F / np.append(size, 1.0))[:d]
+    whitener = Whitener.from_triangle(np.asfortranarray(R[:, :d]), size)
+    return whitener, whitener.solve(R[:, d])
+
+
+def _nonzero(size: Array) -> Array:
+    return np.where(size > 0.0, size, 1.0)
