@@ -187,7 +187,7 @@ class LevenbergMarquardt:
         accepted = actual > ACCEPT * predicted if visible else abs(actual) < math.inf
         if accepted:
             after = problem.gradient_norm(trial.point)
-            accepted = True
+            accepted = math.isfinite(after) if visible else after < before
         ratio = actual / predicted if accepted and predicted > 0.0 else -math.inf
 
         # The difference of the two models along the step is the bend.
