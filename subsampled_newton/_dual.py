@@ -461,7 +461,8 @@ def store(typingctx, number, J, i, first):
 def contract(typingctx, number, t, a, total, first):
     """Add ``a`` times the mixed derivatives to ``total``; return their product with t.
 
-    Of the parameters from ``first`` on.
+    Of the parameters from ``first`` on. Nothing is added for ``a = 0``, whatever they
+    are.
     """
     _checked(number)
 
@@ -473,13 +474,15 @@ def contract(typingctx, number, t, a, total, first):
         )
         size = builder.extract_value(out.shape, 0)
         sum_ = cgutils.alloca_once_value(builder, ir.Constant(_DOUBLE, 0.0))
+        nothing = builder.fcmp_ordered("==", args[2], ir.Constant(_DOUBLE, 0.0))
         for index, h in _lanes_at(builder, parts.cross, number, args[4], size):
             weight = builder.load(builder.gep(along.data, [index]))
             product = builder.fmul(weight, h)
             builder.store(builder.fadd(builder.load(sum_), product), sum_)
             entry = builder.gep(out.data, [index])
-            added = builder.fadd(builder.load(entry), builder.fmul(args[2], h))
-            builder.store(added, entry)
+            old = builder.load(entry)
+            added = builder.fadd(old, builder.fmul(args[2], h))
+            builder.store(builder.select(nothing, old, added), entry)
         return builder.load(sum_)
 
     return types.float64(number, t, types.float64, total, types.intp), code

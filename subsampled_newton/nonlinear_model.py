@@ -25,6 +25,8 @@ Indices = NDArray[np.intp]
 EPS = float(np.finfo(np.float64).eps)
 ROW_COST = 64
 """Numbers that are read in the time of one evaluation of a model, for the blocks."""
+STACK = 512
+"""Rows of a stack: 2.5 times as fast as 10 000 at 10 columns."""
 UNDETERMINED = 1e-13
 """Singular values below this fraction of the largest, of the Jacobian with columns of
 length one, are rounding: a combination of the parameters has no effect."""
@@ -152,7 +154,8 @@ class NonlinearModel(FiniteSum):
         up = self.evaluate(w + h * direction)[1]
         products = (up - self.evaluate(w - h * direction)[1]) / (2.0 * h)
         self.work.rows_read += 2 * self.n_samples
-        return products @ direction, products.T @ a
+        used = a != 0.0
+        return products @ direction, products[used].T @ a[used]
 
     def blocks(self) -> NDArray[np.int64]:
         """Ranges of rows that are worth a thread; they depend on the shape alone."""
@@ -329,14 +332,15 @@ class NonlinearPoint:
 
         def block(k: int) -> Array:
             part = slice(edges[k], edges[k + 1])
-            return _triangle(self.jacobian[part], self.residual[part])
+            return _triangle(
+                np.column_stack([self.jacobian[part], self.residual[part]])
+            )
 
         parts = _parallel.run(block, len(edges) - 1)
         if np.any(p.l2):
             parts.append(np.column_stack([np.diag(self._ridge), self._ridge * self.w]))
         if len(parts) > 1:
-            stacked = np.vstack(parts)
-            parts = [_triangle(stacked[:, :d], stacked[:, d])]
+            parts = [_triangle(np.vstack(parts))]
         R = np.zeros((d + 1, d + 1))
         R[: len(parts[0])] = parts[0]
         return _Factor(R[:d, :d], R[:d, d])
@@ -387,7 +391,7 @@ class NonlinearPoint:
         """Second derivatives of `residual` along a direction."""
         p = self.problem
         along, _ = p.second(self.w, direction, np.zeros(p.n_samples))
-        return np.sqrt(p.weights) * along
+        return np.where(p.weights > 0.0, np.sqrt(p.weights) * along, 0.0)
 
     def hessian(
         self, sample: Sample, curvature: Curvature = "hessian"
@@ -486,8 +490,15 @@ class NonlinearLine:
         return float(self.direction @ product)
 
 
-def _triangle(J: Array, r: Array) -> Array:
-    return np.asarray(np.linalg.qr(np.column_stack([J, r]), mode="r"))
+def _triangle(A: Array) -> Array:
+    """R of a QR factorisation: of short stacks of rows first, which stay in a cache."""
+    rows, d = max(STACK, 8 * A.shape[1]), A.shape[1]
+    n_stacks = len(A) // rows
+    if n_stacks > 1:
+        whole = n_stacks * rows
+        R = np.asarray(np.linalg.qr(A[:whole].reshape(n_stacks, rows, d), mode="r"))
+        return _triangle(np.vstack([R.reshape(-1, d), A[whole:]]))
+    return np.asarray(np.linalg.qr(A, mode="r"))
 
 
 def _square(x: Array) -> float:

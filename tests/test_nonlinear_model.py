@@ -153,10 +153,17 @@ def test_row_of_weight_zero_may_be_anything():
     X[4] = 1e300
     weights = np.ones(60)
     weights[4] = 0.0
+    X[5] = np.nan
+    weights[5] = 0.0
     spoilt = NonlinearModel(peak, X, problem.y, 4, sample_weight=weights).at(W)
     clean = build(sample_weight=weights).at(W)
     assert spoilt.value == clean.value
     np.testing.assert_array_equal(spoilt.gradient, clean.gradient)
+    for exact in ("hessian", "gauss-newton"):
+        a, b = (point.hessian(full(60), exact).dense() for point in (spoilt, clean))
+        np.testing.assert_array_equal(a, b)
+    v = np.ones(4)
+    np.testing.assert_array_equal(spoilt.second_along(v), clean.second_along(v))
 
 
 def test_same_bits_for_every_number_of_threads():

@@ -31,13 +31,15 @@ class Whitener:
     """
 
     matrix: Array
-    factor: Array
-    """R (d, d) for columns of norm one: triangular if the rank is d."""
     size: Array
     """The norms (d,)."""
-    rank: int
     condition: float
-    """Largest over smallest singular value of R that counts, nearly."""
+    """Largest over smallest singular value of R that counts; if triangular, an estimate
+    in the 1-norm."""
+    triangle: Array | None = None
+    """R (d, d) for columns of norm one, unless they are nearly dependent."""
+    svd: tuple[Array | None, Array, Array] | None = None
+    """Otherwise the decomposition of R: U, s and V', the part that counts."""
 
     @classmethod
     def from_gram(cls, H: Array) -> Whitener:
@@ -46,56 +48,78 @@ class Whitener:
         Its rounding errors, some eps an entry, hide singular values below about 1e-7
         of the largest: those get no weight.
         """
-        size = _nonzero(np.sqrt(np.diag(H)))
-        G, cutoff = H / size / size[:, None], 2.0 * math.sqrt(EPS * math.sqrt(len(H)))
+        d, size = len(H), _nonzero(np.sqrt(np.diag(H)))
+        G, cutoff = H / size / size[:, None], 2.0 * math.sqrt(EPS * math.sqrt(d))
         try:
-            factor = scipy.linalg.cholesky(G, check_finite=False)
+            R = scipy.linalg.cholesky(G, check_finite=False)
+            rcond = float(scipy.linalg.lapack.dtrcon(R)[0])
         except np.linalg.LinAlgError:
-            values, V = scipy.linalg.eigh(G, check_finite=False)
-            factor = np.sqrt(np.maximum(values, 0.0))[:, None] * V.T
-            return cls._truncated(factor[::-1], size, cutoff)
-        return cls.from_triangle(factor, size, cutoff)
+            rcond = 0.0
+        if rcond > 10.0 * cutoff:
+            return cls._triangular(R, size, rcond)
+        values, V = scipy.linalg.eigh(G, check_finite=False)
+        s = np.sqrt(np.maximum(values[::-1], 0.0))
+        return cls._truncated(None, s, V.T[::-1], size, cutoff)
 
     @classmethod
-    def from_triangle(
-        cls, factor: Array, size: Array, cutoff: float | None = None
-    ) -> Whitener:
+    def from_triangle(cls, R: Array, size: Array) -> Whitener:
         """Make ``W'D R'R D W`` the identity for a triangular R, D the norms.
 
-        Dependent columns are recognised by singular values of R below ``cutoff`` times
-        the largest, default ``2 max(d, 64) eps``: their combinations get no weight.
+        Dependent columns are recognised by singular values of R below ``2 max(d, 64)
+        eps`` times the largest: their combinations get no weight.
         """
         d = len(size)
-        cutoff = cutoff or 2 * max(d, 64) * EPS
+        cutoff = 2 * max(d, 64) * EPS
         # The estimate is in another norm: no more than a hint.
-        rcond = scipy.linalg.lapack.dtrcon(factor)[0] if len(factor) == d else 0.0
-        if rcond <= 10.0 * cutoff:
-            return cls._truncated(factor, size, cutoff)
-        inverse = scipy.linalg.lapack.dtrtri(factor)[0]
-        return cls(inverse / size[:, None], factor, size, d, 1.0 / float(rcond))
+        rcond = float(scipy.linalg.lapack.dtrcon(R)[0]) if len(R) == d else 0.0
+        if rcond > 10.0 * cutoff:
+            return cls._triangular(R, size, rcond)
+        U, s, Vt = scipy.linalg.svd(R, full_matrices=False, check_finite=False)
+        return cls._truncated(U, s, Vt, size, cutoff)
 
     @classmethod
-    def _truncated(cls, factor: Array, size: Array, cutoff: float) -> Whitener:
-        _, s, Vt = scipy.linalg.svd(factor, full_matrices=False, check_finite=False)
+    def _triangular(cls, R: Array, size: Array, rcond: float) -> Whitener:
+        inverse = scipy.linalg.lapack.dtrtri(R)[0]
+        return cls(inverse / size[:, None], size, 1.0 / rcond, R)
+
+    @classmethod
+    def _truncated(
+        cls, U: Array | None, s: Array, Vt: Array, size: Array, cutoff: float
+    ) -> Whitener:
         rank = int(np.sum(s > cutoff * s[0]))
         matrix = Vt[:rank].T / s[:rank] / size[:, None]
         condition = float(s[0] / s[rank - 1]) if rank else 1.0
-        return cls(matrix, factor, size, rank, condition)
+        U = None if U is None else U[:, :rank]
+        return cls(matrix, size, condition, svd=(U, s[:rank], Vt[:rank]))
+
+    @property
+    def rank(self) -> int:
+        """Columns of W."""
+        return int(self.matrix.shape[1])
 
     @cached_property
-    def _svd(self) -> tuple[Array, Array, Array]:
-        U, s, Vt = scipy.linalg.svd(
-            self.factor, full_matrices=False, check_finite=False
-        )
-        return U[:, : self.rank], s[: self.rank], Vt[: self.rank]
+    def _spectrum(self) -> tuple[Array, Array]:
+        """Singular values and right singular vectors (rows) of R."""
+        if self.svd is not None:
+            return self.svd[1:]
+        R = self.triangle
+        assert R is not None
+        if self.condition > 1e8:
+            _, s, Vt = scipy.linalg.svd(R, check_finite=False)
+            return s, Vt
+        # Three times faster, and exact enough where no square is lost in rounding.
+        values, V = scipy.linalg.eigh(R.T @ R, check_finite=False)
+        return np.sqrt(np.maximum(values, 0.0)), V.T
 
     def solve(self, c: Array) -> Array:
         """Minimizer of ``||R D w - c||``, D the norms: that of the smallest ``D w``."""
-        if self.rank == len(self.size):
+        if self.triangle is not None:
             # Not by W, an explicit inverse: its errors do not shrink with w.
-            x = scipy.linalg.solve_triangular(self.factor, c, check_finite=False)
+            x = scipy.linalg.solve_triangular(self.triangle, c, check_finite=False)
         else:
-            U, s, Vt = self._svd
+            assert self.svd is not None
+            U, s, Vt = self.svd
+            assert U is not None
             x = Vt.T @ ((U.T @ c) / s)
         solution: Array = x / self.size
         return solution
@@ -125,7 +149,7 @@ class Whitener:
         .. [1] Epperly, Meier, Nakatsukasa, Fast randomized least-squares solvers can be
            just as accurate and stable as classical direct solvers, section 3.2.
         """
-        _, s, Vt = self._svd
+        s, Vt = self._spectrum
         g = gradient / self.size
         if not np.any(g):
             return 0.0
@@ -139,7 +163,7 @@ class Whitener:
         """Part of the backward error that lies where W has no weight."""
         if self.rank == len(self.size):
             return 0.0
-        _, s, Vt = self._svd
+        s, Vt = self._spectrum
         g = gradient / self.size
         g = g - Vt.T @ (Vt @ g)
         total = float(np.linalg.norm(s)) or 1.0
@@ -147,7 +171,7 @@ class Whitener:
 
     def _residual(self, w: Array, value: float) -> float:
         """Norm of the residual, not less than its rounding error."""
-        rounding = EPS * float(np.linalg.norm(self._svd[1])) * self.norm(w)
+        rounding = EPS * float(np.linalg.norm(self._spectrum[0])) * self.norm(w)
         return max(math.sqrt(2.0 * max(value, 0.0)), rounding)
 
 
@@ -163,7 +187,7 @@ def factored(
     if not np.all(np.isfinite(F)):
         return None, np.zeros(d)
     ridge = np.zeros((int(np.sum(kept)), d + 1))
-    ridge[:, :d] = np.diag(np.sqrt(l2))[kept]
+    ridge[:, :d] = np.diag(l2)[kept]
     F = np.vstack([F, ridge])
     if size is None:
         size = _nonzero(np.linalg.norm(F[:, :d], axis=0))

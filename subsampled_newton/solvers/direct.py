@@ -25,9 +25,6 @@ from subsampled_newton.solvers._whitener import Whitener, factored
 __all__ = ["DirectLeastSquares", "WhitenedLeastSquares"]
 
 Array = NDArray[np.float64]
-GRAM_CONDITION = 1e7
-"""Condition numbers up to here leave the Gram matrix a correct digit of the smallest
-singular value."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class DirectLeastSquares:
         ``"qr"``: Householder QR of blocks of rows and of their factors, two to four
         times the work of the Gram matrix, for every condition number. Sparse rows are
         made dense. ``"auto"``: the first, and the second if the Gram matrix is not
-        numerically positive definite or its condition number is above 1e7.
+        numerically of full rank: above a condition number of about 1e7.
     rtol : float, default 0
         Refine until the predicted error of w is at most ``rtol`` times w, columns in
         units of their norms. The default asks for the backward error of QR.
@@ -107,8 +104,7 @@ class DirectLeastSquares:
             if not np.all(np.isfinite(gram)):
                 return replace(state, outcome=Status.NON_FINITE)
             whitener = Whitener.from_gram(gram)
-            exact = whitener.rank == len(gram) and whitener.condition < GRAM_CONDITION
-            if self.method == "cholesky" or exact:
+            if self.method == "cholesky" or whitener.rank == len(gram):
                 return refine(
                     problem, state, w, whitener, inner="direct", rtol=self.rtol
                 )

@@ -5,26 +5,30 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy.linalg
 
 from subsampled_newton.kernels.rows import CSR
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.sampling import uniform
 from subsampled_newton.solvers._driver import Solver
 from subsampled_newton.solvers._refinement import checked_problem
-from subsampled_newton.solvers._whitener import Whitener
 from subsampled_newton.solvers.direct import DirectLeastSquares
 from subsampled_newton.solvers.newton import SubsampledNewton
 from subsampled_newton.solvers.sketched import SketchedLeastSquares
 
 __all__ = ["choose_least_squares", "sampled_condition"]
 
+SAFE_CONDITION = 3e7
+"""In the 1-norm. Beyond, the Gram matrix is as good as singular."""
+
+
 def choose_least_squares(problem: LinearModel, tol: float = 0.0) -> Solver:
     """Return the solver expected to be fastest, by shape and condition number.
 
     Normal equations with refinement are 2 to 3 times faster than QR and 1.2 to 3 times
     than sketching wherever the condition number lets them (measured up to 1000 columns
-    on two cores, 2026-11). They do where the Gram matrix of ``4 d`` rows is numerically
-    positive definite; below 16 rows per column that would cost as much as it tells, and
+    on two cores, 2026-11): where the Gram matrix of ``4 d`` rows is clearly positive
+    definite. Below 16 rows per column that would cost as much as it tells, and
     ``"auto"`` forms the whole one and sees. Elsewhere QR is best below 40 columns,
     sketching above and for sparse rows. Above 3000 columns nothing is formed: conjugate
     gradients.
@@ -42,7 +46,7 @@ def choose_least_squares(problem: LinearModel, tol: float = 0.0) -> Solver:
     if d > FORMED_MAX_PARAMS:
         return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
     rtol = min(float(tol), 0.5)
-    if n < 16 * d or math.isfinite(sampled_condition(problem)):
+    if n < 16 * d or sampled_condition(problem) <= SAFE_CONDITION:
         return DirectLeastSquares("auto", rtol)
     if d < 40 and problem.rows.layout is not CSR:
         return DirectLeastSquares("qr", rtol)
@@ -50,10 +54,11 @@ def choose_least_squares(problem: LinearModel, tol: float = 0.0) -> Solver:
 
 
 def sampled_condition(problem: LinearModel) -> float:
-    """Condition number of ``4 d`` rows with the ridge, columns of norm one.
+    """Estimate of the condition number from ``4 d`` rows, columns of norm one.
 
-    inf above about 1e7, where normal equations fail. A sample overrates by 3 or less as
-    a rule. Columns that are zero in it, as those of rare categories, are left out.
+    With the ridge; in the 1-norm; inf where the Gram matrix is not positive definite. A
+    sample overrates by 3 or less as a rule. Columns that are zero in it, as those of
+    rare categories, are left out.
     """
     n, d = problem.n_samples, problem.n_params
     # A fixed seed: the choice of a solver must not be a matter of chance.
@@ -66,5 +71,12 @@ def sampled_condition(problem: LinearModel) -> float:
     seen = np.diag(gram) > 0.0
     if not np.any(seen):
         return 1.0
-    whitener = Whitener.from_gram(gram[np.ix_(seen, seen)])
-    return whitener.condition if whitener.rank == np.sum(seen) else math.inf
+    gram = gram[np.ix_(seen, seen)]
+    size = np.sqrt(np.diag(gram))
+    gram /= np.outer(size, size)
+    try:
+        factor = scipy.linalg.cholesky(gram, check_finite=False)
+    except np.linalg.LinAlgError:
+        return math.inf
+    rcond = float(scipy.linalg.lapack.dtrcon(factor)[0])
+    return 1.0 / rcond if rcond > 0.0 else math.inf

@@ -120,9 +120,9 @@ class LevenbergMarquardt:
     References
     ----------
     .. [1] J. J. Moré, The Levenberg-Marquardt algorithm: implementation and theory,
-       LNM 630 (1978), Algorithm 7.1; the radius is found as in section 5.
+       LNM 630 (1978): rules of radius and scale.
     .. [2] M. K. Transtrum, J. P. Sethna, Improvements to the Levenberg-Marquardt
-       algorithm for nonlinear least-squares minimization, arXiv:1201.5885, section 4.
+       algorithm for nonlinear least-squares minimization, arXiv:1201.5885.
     .. [3] J. E. Dennis, D. M. Gay, R. E. Welsch, An adaptive nonlinear least-squares
        algorithm, ACM TOMS 7 (1981), for the change of models.
     """
@@ -227,7 +227,7 @@ class LevenbergMarquardt:
         mu: float,
         along: Array,
     ) -> Array:
-        """Half the geodesic acceleration, (30) of [2]; zero if it is too large."""
+        """Half the geodesic acceleration of [2]; zero if it is too large."""
         if self.acceleration > 0.0 and np.all(np.isfinite(along)):
             pull = point.jacobian.T @ along / len(along)
             acceleration = model.solve(pull, mu)
