@@ -220,8 +220,11 @@ def _fingerprint(func: Any, seen: set[Any]) -> str:
         if options is not None:
             parts.append(repr(sorted(options.items(), key=str)))
         ref = getattr(ref, "py_func", ref)
-        if isinstance(ref, FunctionType):
+        if isinstance(ref, FunctionType) and not _foreign(ref.__module__ or ""):
             parts.append(_fingerprint(ref, seen))
+        elif callable(ref) and hasattr(ref, "__name__"):
+            # A library function under another name: f = math.sin, then f = math.cos.
+            parts.append(f"{getattr(ref, '__module__', None)}.{ref.__name__}")
     parts += _plain(refs)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 

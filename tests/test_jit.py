@@ -1,6 +1,7 @@
 """The cache of compiled kernels, in fresh processes: never stale, never in the way."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from subsampled_newton import SQUARED, PointwiseLoss, as_rows
-from subsampled_newton._jit import compiled, inlinable
+from subsampled_newton._jit import _fingerprint, compiled, inlinable
 
 PACKAGE = Path(__file__).resolve().parents[1] / "subsampled_newton"
 
@@ -489,3 +490,13 @@ def test_function_made_by_exec_can_be_compiled():
     loss = PointwiseLoss("made", f, f, f)
     one = np.ones(1)
     assert as_rows(np.ones((1, 1))).pointwise(loss.value, one, one, one)[0] == 7.0
+
+
+def test_library_functions_in_closures_are_told_apart():
+    """``f = math.sin`` and ``f = math.cos``: the same bytecode, another kernel."""
+
+    def make(f):
+        return lambda x: f(x)
+
+    library = (math.sin, math.cos, np.sin, np.cos)
+    assert len({_fingerprint(make(f), set()) for f in library}) == 4

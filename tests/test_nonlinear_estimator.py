@@ -10,7 +10,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from subsampled_newton import (
     CubicRegularization,
@@ -31,8 +31,20 @@ def affine(params, x):
     return total
 
 
+CHECKS = list(
+    estimator_checks_generator(NonlinearLeastSquares(affine, np.zeros(11), alpha=1e-6))
+)
+
+
+def name_of(check):
+    """Without the address of the model, which no two processes share."""
+    return getattr(check, "func", check).__name__
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([NonlinearLeastSquares(affine, np.zeros(11), alpha=1e-6)])
+@pytest.mark.parametrize(
+    ("estimator", "check"), CHECKS, ids=[name_of(check) for _, check in CHECKS]
+)
 def test_sklearn_conventions(estimator, check):
     check(estimator)
 
