@@ -169,7 +169,9 @@ class TestPoint:
 
 
 @pytest.mark.parametrize(
-    "make", [np.asfortranarray, sp.csr_array, lambda X: as_rows(X)], ids=str
+    "make",
+    [np.asfortranarray, sp.csr_array, lambda X: as_rows(X)],
+    ids=["fortran", "csr", "rows"],
 )
 def test_storage_does_not_change_the_model(logistic, make):
     other = Case(LOGISTIC, make=make)
