@@ -95,9 +95,8 @@ def test_backward_error_is_at_most_ten_times_that_of_lapack(solver, condition):
         A, b, _ = ill_conditioned(condition, residual)
         result = minimize(LinearModel(SQUARED, A, b), solver, seed=0)
         assert result.status is Status.CONVERGED
-        assert result.trace.hessian_rows[-1] == (
-            800 if isinstance(solver, SketchedLeastSquares) else 2000
-        )
+        if isinstance(solver, SketchedLeastSquares):
+            assert result.trace.hessian_rows[-1] < 1000
         bound = 10 * max(backward_error(A, b, x) for x in lapack(A, b))
         assert backward_error(A, b, result.w) <= bound
 
@@ -303,17 +302,34 @@ def test_an_iteration_costs_one_pass():
     assert (qr.n_iter, qr.passes) == (1, 2.0)
 
 
-def test_a_tolerance_out_of_reach_costs_no_more_than_the_best_that_can_be_had():
-    A, b, _ = ill_conditioned(1e6, 1.0)
+@pytest.mark.parametrize(
+    ("method", "condition", "rtol"),
+    [("precondition", 1e8, 1e-4), ("iterative", 1e7, 1e-6)],
+)
+def test_a_tolerance_out_of_reach_costs_little_more_than_none(method, condition, rtol):
+    A, b, _ = ill_conditioned(condition, 1.0)
     problem = LinearModel(SQUARED, A, b)
-    for method in ("precondition", "iterative"):
-        best, asked, loose = (
-            minimize(problem, SketchedLeastSquares(method, rtol=rtol), seed=0)
-            for rtol in (0.0, 1e-12, 1e-3)
-        )
-        assert asked.converged
-        assert asked.passes <= 1.5 * best.passes
-        assert loose.passes <= 0.7 * best.passes
+    best, asked = (
+        minimize(problem, SketchedLeastSquares(method, rtol=tolerance), seed=0)
+        for tolerance in (0.0, rtol)
+    )
+    assert asked.converged
+    assert asked.passes <= 1.3 * best.passes
+
+
+def test_a_loose_tolerance_saves_passes_and_is_kept():
+    A, b, x = ill_conditioned(1e4, 1.0)
+    problem = LinearModel(SQUARED, A, b)
+    passes = []
+    size = np.linalg.norm(A, axis=0)
+    for rtol in (1e-3, 1e-6, 0.0):
+        for solver in (SketchedLeastSquares(rtol=rtol), DirectLeastSquares(rtol=rtol)):
+            result = minimize(problem, solver, seed=0)
+            error = np.linalg.norm(size * (result.w - x)) / np.linalg.norm(size * x)
+            assert error <= 1.5 * max(rtol, 1e-8)
+            passes.append(result.passes)
+    assert passes[0] < passes[2] < passes[4]
+    assert passes[1] <= passes[3] <= passes[5]
 
 
 # Sketch and solve.

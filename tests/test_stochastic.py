@@ -304,6 +304,50 @@ def test_every_variance_reduced_method_is_linear_down_to_rounding():
         assert np.min(np.abs(gaps(problem, solver, 60))) < 1e-14
 
 
+def test_saga_and_svrg_do_not_leave_the_minimizer():
+    """They begin with the derivatives at the start, which SAG does not."""
+    problem = logistic()
+    best = minimizer(problem)
+    moved = {}
+    for solver in (SAGA(), SVRG(), SAG()):
+        w = minimize(problem, solver, best, tol=0.0, max_iter=1, seed=0).w
+        moved[type(solver)] = np.linalg.norm(w - best)
+    assert moved[SAGA] < 1e-12
+    assert moved[SVRG] < 1e-12
+    assert moved[SAG] > 1e-4
+
+
+def test_lengths_of_the_stages_of_svrg():
+    problem = logistic(n=200)
+    for solver, mean in ((SVRG("random", 400), 199.5), (SVRG(length="loopless"), 200)):
+        rng = np.random.default_rng(0)
+        state, lengths = solver.init(problem, problem.at(np.zeros(8)), rng), []
+        for _ in range(300):
+            state = solver.step(problem, state, rng)
+            lengths.append(state.inner_iterations)
+        error = np.std(lengths) / math.sqrt(300)
+        assert abs(np.mean(lengths) - mean) < 4 * error
+        assert np.std(lengths) > 0.5 * mean
+        assert solver.length == "loopless" or max(lengths) < 400
+
+
+def test_barzilai_borwein_step_of_svrg():
+    problem = least_squares()
+    states = []
+    solver = SVRG(step_size="barzilai-borwein", length=700)
+    minimize(problem, solver, max_iter=8, tol=0.0, seed=0, callback=states.append)
+    shorter = 0
+    for before, last, now in zip(states[1:], states[2:], states[3:], strict=False):
+        s = last.point.w - before.point.w
+        y = last.point.gradient - before.point.gradient
+        control = now.memory.control
+        limit = solver.fraction / (control[epochs.LARGEST] + control[epochs.RIDGE])
+        expected = s @ s / (s @ y) / 700
+        shorter += expected < limit
+        assert now.step_size == pytest.approx(min(expected, limit), rel=1e-12)
+    assert shorter > 0
+
+
 def test_sgd_with_a_constant_step_stalls_and_sag_does_not():
     problem = least_squares()
     _, _, L = curvatures(problem)

@@ -114,7 +114,7 @@ class Whitener:
     def solve(self, c: Array) -> Array:
         """Minimizer of ``||R D w - c||``, D the norms: that of the smallest ``D w``."""
         if self.triangle is not None:
-            # Not by W, an explicit inverse: its errors do not shrink with w.
+            # Backward stable, unlike the product with W, an explicit inverse.
             x = scipy.linalg.solve_triangular(self.triangle, c, check_finite=False)
         else:
             assert self.svd is not None
@@ -187,7 +187,7 @@ def factored(
     if not np.all(np.isfinite(F)):
         return None, np.zeros(d)
     ridge = np.zeros((int(np.sum(kept)), d + 1))
-    ridge[:, :d] = np.diag(l2)[kept]
+    ridge[:, :d] = np.diag(np.sqrt(l2))[kept]
     F = np.vstack([F, ridge])
     if size is None:
         size = _nonzero(np.linalg.norm(F[:, :d], axis=0))
