@@ -238,6 +238,41 @@ class Rows(ABC):
 
         return self._class_gradient(self._sum(block, len(V) * self._n_raw))
 
+    def class_hessian(self, P: Array, weights: Array) -> Array:
+        """Hessian of the softmax loss in the basis of `softmax_model`, formed.
+
+        Of shape (m, n_params, m, n_params) for m = n_classes - 1.
+        """
+        m, d = len(P) - 1, self.n_params
+        shape = (d * (d + 1) // 2, m * (m + 1) // 2)
+        # What is sparse stays so, unless it is to be centred.
+        sparse = self.layout is CSR and not np.any(self.columns.shift)
+        intercept = self.columns.intercept
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros(shape)
+            if sparse:
+                kernel = softmax.hessian_csr()
+                kernel(self._arrays, lo, hi, P, weights, self._n_raw, intercept, out)
+                return out
+            kernel = softmax.hessian_dense()
+            for start in range(lo, hi, CHUNK):
+                A = self._transformed(start, min(start + CHUNK, hi))
+                kernel(np.ascontiguousarray(A), start, P, weights, intercept, out)
+            return out
+
+        pairs = self._sum(block, shape[0] * shape[1])
+        if sparse:
+            scale = np.append(self.columns.scale, 1.0)[:d]
+            pairs *= np.outer(scale, scale)[np.tril_indices(d)][:, None]
+        H = np.empty((m, d, m, d))
+        j, k = np.tril_indices(d)
+        for a, b, column in zip(*np.tril_indices(m), pairs.T, strict=True):
+            half = np.empty((d, d))
+            half[j, k] = half[k, j] = column
+            H[a, :, b] = H[b, :, a] = half
+        return H
+
     def class_probabilities(self, Z: Array) -> Array:
         """Softmax of predictions."""
         kernel = softmax.probabilities()

@@ -186,7 +186,7 @@ class SoftmaxHessian:
     def diagonal(self) -> Array:
         """Diagonal of the matrix, as a preconditioner: positive."""
         m = len(self.p) - 1
-        blocks = [self.rows.gram_diagonal(self._weights(a, a)) for a in range(m)]
+        blocks = [self.rows.gram_diagonal(self._weights(a)) for a in range(m)]
         diagonal = np.concatenate(blocks) + self.model.l2
         return np.where(diagonal > 0.0, diagonal, 1.0)
 
@@ -197,25 +197,19 @@ class SoftmaxHessian:
 
     def _form(self) -> Array:
         if self._formed is None:
-            m, d = len(self.p) - 1, self.rows.n_params
-            H = np.empty((m, d, m, d))
-            for a in range(m):
-                for b in range(a + 1):
-                    H[a, :, b] = H[b, :, a] = self.rows.gram(self._weights(a, b))
-            self._formed = H.reshape(m * d, m * d)
-            self._formed[np.diag_indices(m * d)] += self.model.l2
+            size = len(self.model.l2)
+            H = self.rows.class_hessian(self.p, self.h)
+            self._formed = H.reshape(size, size)
+            self._formed[np.diag_indices(size)] += self.model.l2
         return self._formed
 
-    def _weights(self, a: int, b: int) -> Array:
-        """``h_i B_a' (diag(p_i) - p_i p_i') B_b``, with the entries of B put in."""
+    def _weights(self, a: int) -> Array:
+        """``h_i B_a' (diag(p_i) - p_i p_i') B_a``, with the entries of B put in."""
         p, K = self.p, len(self.p)
         root = math.sqrt(K)
         share = 1.0 / (K + root)
         common = (1.0 / root + p[-1]) / (root + 1.0)
-        product = (p[a] - common) * (p[b] - common)
-        curvature = share * share * (1.0 - p[-1]) + p[-1] / K - product
-        curvature -= share * (p[a] + p[b])
-        if a == b:
-            curvature += p[a]
+        constant = share * share * (1.0 - p[-1]) + p[-1] / K
+        curvature = constant - (p[a] - common) ** 2 + (1.0 - 2.0 * share) * p[a]
         weights: Array = self.h * curvature
         return weights

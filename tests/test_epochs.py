@@ -288,6 +288,14 @@ def test_line_search_gives_up_on_a_wrong_derivative():
     assert search(z, r, np.zeros(1), 0.0, 1.0, 1.0, 1.0) == np.inf
 
 
+def test_line_search_leads_away_from_zero():
+    search = epochs.line_search(lambda z, y: 0.5 * z[0] ** 2, 1)
+    with np.errstate(over="ignore"):  # the first trials are far out
+        L = search(np.ones(1), np.ones(1), np.zeros(1), 0.0, 1.0, 1.0, 0.0)
+    assert 1.0 <= L < 2.0
+    assert search(np.zeros(1), np.zeros(1), np.zeros(1), 0.0, 1.0, 1.0, 0.0) == 0.0
+
+
 def test_line_search_does_not_judge_by_rounding():
     search = epochs.line_search(lambda z, y: 1.0 + 1e-17 * z[0], 1)
     assert search(np.ones(1), np.full(1, 1e-17), np.zeros(1), 0.0, 1.0, 1.0, 0.5) == 0.5

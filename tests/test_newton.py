@@ -241,6 +241,15 @@ def test_every_status_has_a_sentence_with_advice():
         assert len(status.value) > 20
 
 
+def test_result_is_shown_in_a_few_lines():
+    result = minimize(logistic(), SubsampledNewton(1.0))
+    shown = repr(result)
+    assert shown.startswith("Result(CONVERGED: The norm of the full gradient")
+    assert f"n_iter={result.n_iter}, " in shown
+    assert f"w of shape {result.w.shape}" in shown
+    assert len(shown) < 300 and "array" not in shown
+
+
 # The loop.
 
 

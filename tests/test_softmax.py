@@ -152,6 +152,28 @@ def test_columns_shift_and_scale_every_class():
     )
 
 
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("density", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("make", [np.array, np.asfortranarray, sp.csr_array])
+def test_formed_hessian_skips_zeros(make, density, centred):
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((203, 9)) * (rng.random((203, 9)) < density)
+    X[40:48] = 0.0
+    y = rng.integers(0, 4, 203)
+    shift = rng.standard_normal(9) if centred else np.zeros(9)
+    columns = Columns(rng.random(9) + 0.5, shift, intercept=True)
+    plain = np.hstack([(X - shift) * columns.scale, np.ones((203, 1))])
+    model = SoftmaxModel(as_rows(make(X)).with_columns(columns), y, n_classes=4)
+    w = rng.standard_normal(model.n_params)
+    naive = Naive(plain, y, 4, np.zeros(10)).hessian(model.coefficients(w))
+    np.testing.assert_allclose(
+        model.at(w).hessian(full(203)).dense(),
+        basis(model).T @ naive @ basis(model),
+        rtol=1e-9,
+        atol=1e-14,
+    )
+
+
 def test_two_classes_are_logistic_regression():
     X, y, rng = data(2)
     # ||W||^2 = ||w||^2 / 2 for W = (-w, w) / 2, so that its ridge is half as heavy.

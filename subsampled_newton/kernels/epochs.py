@@ -63,6 +63,7 @@ MAX_ELEMENTS = 512
 SEARCH_EVERY = 4
 """Steps of which one has a line search: all of them cost 60 % of a step, a quarter of
 them 20 %, for the same number of steps."""
+SMALLEST = 1e-300
 MAX_DOUBLINGS = 30
 """An estimate that was too small by a factor 1e9 is not too small."""
 
@@ -189,6 +190,9 @@ def line_search(value, n_outputs):
         for c in range(n_outputs):
             squared += r[c] * r[c]
         squared *= weight * norm
+        if squared == 0.0:
+            return L
+        L = max(L, SMALLEST)  # doubling must lead away from 0
         here = value(z, y)
         doublings = 0
         while True:

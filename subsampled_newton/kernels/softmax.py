@@ -6,15 +6,28 @@ those of one prediction (`kernels.rows`), on a block of rows that stays in the c
 """
 
 import functools
+import math
 
 import numpy as np
 
-from subsampled_newton._jit import compiled
+from subsampled_newton._jit import compiled, inlinable
 from subsampled_newton.kernels.linear import BLOCK, total
 from subsampled_newton.kernels.rows import Layout
 from subsampled_newton.losses import softmax_normalise, softmax_value
 
-__all__ = ["evaluate", "hess_vec", "matvec", "mean_along", "probabilities"]
+__all__ = [
+    "evaluate",
+    "hess_vec",
+    "hessian_csr",
+    "hessian_dense",
+    "matvec",
+    "mean_along",
+    "pair_weights",
+    "probabilities",
+]
+
+DENSE_FROM = 3
+"""Rows with more entries than one in so many are added in groups, zeros and all."""
 
 
 @functools.cache
@@ -156,3 +169,124 @@ def mean_along():
             out[0] += total(f[:n])
 
     return softmax_mean_along_kernel
+
+
+@inlinable()
+def pair_weights(p, i, h, out):
+    """Fill ``h B_a' (diag(p_i) - p_i p_i') B_b`` for classes ``b <= a < K - 1``.
+
+    B is the basis of `softmax_model`; its entries are put in.
+    """
+    n_classes = p.shape[0]
+    root = math.sqrt(n_classes)
+    share = 1.0 / (n_classes + root)
+    last = p[n_classes - 1, i]
+    common = (1.0 / root + last) / (root + 1.0)
+    constant = share * share * (1.0 - last) + last / n_classes
+    at = 0
+    for a in range(n_classes - 1):
+        for b in range(a + 1):
+            product = (p[a, i] - common) * (p[b, i] - common)
+            out[at] = h * (constant - product - share * (p[a, i] + p[b, i]))
+            at += 1
+        out[at - 1] += h * p[a, i]
+
+
+@functools.cache
+def hessian_csr():
+    """Kernel that adds the Hessian on the rows ``lo`` to ``hi`` to ``out``.
+
+    A row adds ``D_i`` times each product of two of its entries. ``out`` holds for every
+    pair of columns ``k <= j``, at ``j (j + 1) / 2 + k``, all pairs of classes next to
+    each other, so that the innermost loop is vector code. With ``intercept`` an entry 1
+    follows the others.
+    """
+
+    @compiled(fastmath={"contract"})
+    def softmax_hessian_csr_kernel(x, lo, hi, p, h, n_columns, intercept, out):
+        data, indices, indptr = x
+        weights = np.zeros(out.shape[1])
+        index = np.empty(n_columns + 1, np.int64)
+        value = np.empty(n_columns + 1)
+        for i in range(lo, hi):
+            n = indptr[i + 1] - indptr[i]
+            for k in range(n):
+                index[k] = indices[indptr[i] + k]
+                value[k] = data[indptr[i] + k]
+            index[n], value[n] = n_columns, 1.0
+            pair_weights(p, i, h[i], weights)
+            _add_entries(index, value, n + intercept, weights, out)
+
+    return softmax_hessian_csr_kernel
+
+
+@functools.cache
+def hessian_dense():
+    """The same for the rows of a matrix, whose row 0 is row ``first`` of ``p``.
+
+    Zeros cost nothing in groups of rows that are mostly zero: on covtype, 12 entries of
+    54, that is 6 times faster than a Gram matrix for every pair of classes. Otherwise
+    eight rows at a time read and write ``out`` once.
+    """
+
+    @compiled(fastmath={"contract"})
+    def softmax_hessian_dense_kernel(X, first, p, h, intercept, out):
+        n_rows, n_columns = X.shape
+        d = n_columns + intercept
+        weights = np.zeros((8, out.shape[1]))
+        index = np.empty((8, n_columns + 1), np.int64)
+        value = np.empty((8, n_columns + 1))
+        count = np.empty(8, np.int64)
+        rows = np.ones((8, n_columns + 1))
+        for start in range(0, n_rows, 8):
+            n = min(8, n_rows - start)
+            total_count = 0
+            for i in range(n):
+                k = 0
+                for j in range(n_columns):
+                    x = X[start + i, j]
+                    rows[i, j] = x
+                    index[i, k], value[i, k] = j, x
+                    k += x != 0.0
+                index[i, k], value[i, k] = n_columns, 1.0
+                count[i] = k + intercept
+                total_count += count[i]
+                pair_weights(p, first + start + i, h[first + start + i], weights[i])
+            if n < 8 or DENSE_FROM * total_count < 8 * d:
+                for i in range(n):
+                    _add_entries(index[i], value[i], count[i], weights[i], out)
+            else:
+                _add_rows(rows, d, weights, out)
+
+    return softmax_hessian_dense_kernel
+
+
+@inlinable(fastmath={"contract"})
+def _add_entries(index, value, n, weights, out):
+    for a in range(n):
+        base = index[a] * (index[a] + 1) // 2
+        for b in range(a + 1):
+            product = value[a] * value[b]
+            at = base + index[b]
+            for c in range(out.shape[1]):
+                out[at, c] += product * weights[c]
+
+
+@inlinable(fastmath={"contract"})
+def _add_rows(rows, d, weights, out):
+    at = 0
+    for j in range(d):
+        for k in range(j + 1):
+            p0, p1 = rows[0, j] * rows[0, k], rows[1, j] * rows[1, k]
+            p2, p3 = rows[2, j] * rows[2, k], rows[3, j] * rows[3, k]
+            p4, p5 = rows[4, j] * rows[4, k], rows[5, j] * rows[5, k]
+            p6, p7 = rows[6, j] * rows[6, k], rows[7, j] * rows[7, k]
+            for c in range(out.shape[1]):
+                out[at, c] += (
+                    (p0 * weights[0, c] + p1 * weights[1, c])
+                    + (p2 * weights[2, c] + p3 * weights[3, c])
+                ) + (
+                    (p4 * weights[4, c] + p5 * weights[5, c])
+                    + (p6 * weights[6, c] + p7 * weights[7, c])
+                )
+            at += 1

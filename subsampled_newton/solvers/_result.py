@@ -51,6 +51,12 @@ class Status(enum.Enum):
         "effect on the residuals at the last iterate. Remove or fix a parameter, add a "
         "ridge (l2, alpha), or start elsewhere."
     )
+    FLAT = (
+        "The norm of the gradient is at most tol, but the objective is so flat in some "
+        "direction that more than a millionth of the possible decrease may be left. "
+        "Lower tol, add a penalty, leave out nearly dependent columns, or use "
+        "solver='auto'."
+    )
     CALLBACK_STOP = "The callback asked to stop."
 
     @property
@@ -151,6 +157,16 @@ class Result:
     trace: Trace
     checkpoint: Checkpoint
     certificate: Certificate | None = None
+
+    def __repr__(self) -> str:
+        """The figures without the arrays."""
+        return (
+            f"Result({self.status.name}: {self.message}; value={self.value:.10g}, "
+            f"gradient_norm={self.gradient_norm:.3g}, "
+            f"suboptimality_bound={self.suboptimality_bound:.3g}, "
+            f"n_iter={self.n_iter}, passes={self.passes:.1f}, props={self.props}, "
+            f"seconds={self.seconds:.3g}, w of shape {self.w.shape})"
+        )
 
     @property
     def converged(self) -> bool:

@@ -42,11 +42,12 @@ class Whitener:
     """Otherwise the decomposition of R: U, s and V', the part that counts."""
 
     @classmethod
-    def from_gram(cls, H: Array) -> Whitener:
+    def from_gram(cls, H: Array, *, truncate: bool = True) -> Whitener:
         """Make ``W'HW`` the identity for a Gram matrix.
 
         Its rounding errors, some eps an entry, hide singular values below about 1e-7
-        of the largest: those get no weight.
+        of the largest: those get no weight. Without ``truncate`` they are an error
+        (`numpy.linalg.LinAlgError`) where a Cholesky factor is enough to see them.
         """
         d, size = len(H), _nonzero(np.sqrt(np.diag(H)))
         G, cutoff = H / size / size[:, None], 2.0 * math.sqrt(EPS * math.sqrt(d))
@@ -57,6 +58,8 @@ class Whitener:
             rcond = 0.0
         if rcond > 10.0 * cutoff:
             return cls._triangular(R, size, rcond)
+        if not truncate and rcond < 0.1 * cutoff:
+            raise np.linalg.LinAlgError("the Gram matrix is nearly singular")
         values, V = scipy.linalg.eigh(G, check_finite=False)
         s = np.sqrt(np.maximum(values[::-1], 0.0))
         return cls._truncated(None, s, V.T[::-1], size, cutoff)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -103,11 +104,13 @@ class DirectLeastSquares:
             gram[np.diag_indices_from(gram)] += problem.l2
             if not np.all(np.isfinite(gram)):
                 return replace(state, outcome=Status.NON_FINITE)
-            whitener = Whitener.from_gram(gram)
-            if self.method == "cholesky" or whitener.rank == len(gram):
-                return refine(
-                    problem, state, w, whitener, inner="direct", rtol=self.rtol
-                )
+            strict = self.method == "cholesky"
+            with contextlib.suppress(np.linalg.LinAlgError):
+                whitener = Whitener.from_gram(gram, truncate=strict)
+                if strict or whitener.rank == len(gram):
+                    return refine(
+                        problem, state, w, whitener, inner="direct", rtol=self.rtol
+                    )
         scale = np.sqrt(problem.weights / n)
         F = triangular_factor(problem.rows, scale, problem.y)
         factor, solution = factored(F, problem.l2)

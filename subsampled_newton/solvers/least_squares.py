@@ -27,8 +27,8 @@ def choose_least_squares(problem: LinearModel, tol: float = 0.0) -> Solver:
 
     Normal equations with refinement are 2 to 3 times faster than QR and 1.2 to 3 times
     than sketching wherever the condition number lets them (measured up to 1000 columns
-    on two cores, 2026-11): where the Gram matrix of ``4 d`` rows is clearly positive
-    definite. Below 16 rows per column that would cost as much as it tells, and
+    on two cores, 2026-11): where the Gram matrix of ``2 d`` rows is clearly positive
+    definite. Below 8 rows per column that would cost as much as it tells, and
     ``"auto"`` forms the whole one and sees. Elsewhere QR is best below 40 columns,
     sketching above and for sparse rows. Above 3000 columns nothing is formed: conjugate
     gradients.
@@ -46,7 +46,7 @@ def choose_least_squares(problem: LinearModel, tol: float = 0.0) -> Solver:
     if d > FORMED_MAX_PARAMS:
         return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
     rtol = min(float(tol), 0.5)
-    if n < 16 * d or sampled_condition(problem) <= SAFE_CONDITION:
+    if n < 8 * d or sampled_condition(problem) <= SAFE_CONDITION:
         return DirectLeastSquares("auto", rtol)
     if d < 40 and problem.rows.layout is not CSR:
         return DirectLeastSquares("qr", rtol)
@@ -54,15 +54,15 @@ def choose_least_squares(problem: LinearModel, tol: float = 0.0) -> Solver:
 
 
 def sampled_condition(problem: LinearModel) -> float:
-    """Estimate of the condition number from ``4 d`` rows, columns of norm one.
+    """Estimate of the condition number from ``2 d`` rows, columns of norm one.
 
     With the ridge; in the 1-norm; inf where the Gram matrix is not positive definite. A
-    sample overrates by 3 or less as a rule. Columns that are zero in it, as those of
+    sample overrates by 6 or less as a rule. Columns that are zero in it, as those of
     rare categories, are left out.
     """
     n, d = problem.n_samples, problem.n_params
     # A fixed seed: the choice of a solver must not be a matter of chance.
-    sample = uniform(n, 4 * d, np.random.default_rng(0))
+    sample = uniform(n, 2 * d, np.random.default_rng(0))
     part = problem if sample.rows is None else problem.restrict(sample.rows)
     gram = part.rows.gram(part.weights / part.n_samples)
     gram[np.diag_indices_from(gram)] += problem.l2
