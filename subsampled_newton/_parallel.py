@@ -57,6 +57,8 @@ def bounds(n_rows: int, n_elements: int, part_size: int = 1) -> np.ndarray:
     useful = min(n_elements // MIN_BLOCK_ELEMENTS, n_elements // max(1, 4 * part_size))
     most = max(MAX_BLOCKS, n_elements // MAX_BLOCK_ELEMENTS)
     n_blocks = max(1, min(useful, most, n_rows))
+    if n_blocks < 16:  # few are to be shared out evenly: 1, 2, 4 or 8
+        n_blocks = 1 << (n_blocks.bit_length() - 1)
     return np.linspace(0, n_rows, n_blocks + 1).astype(np.int64)
 
 

@@ -25,7 +25,7 @@ from subsampled_newton.kernels import fused, gram, linear, pointwise, softmax
 from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR, Layout
 from subsampled_newton.losses import PointwiseLoss
 
-__all__ = ["CSRRows", "DenseRows", "Rows", "as_rows"]
+__all__ = ["CSRRows", "DenseRows", "Rows", "as_rows", "check_sparse"]
 
 Array = NDArray[np.float64]
 CHUNK = 2048
@@ -482,13 +482,14 @@ class CSRRows(Rows):
         return np.zeros(self._n_raw)
 
     def _moments(self, weights: Array, center: Array) -> Array:
-        self.work.rows_read += self.n_rows
-        data = self._X.data.astype(np.float64)
-        row_weights = np.repeat(weights, np.diff(self._X.indptr))
-        first, second = (
-            np.bincount(self._X.indices, row_weights * values, minlength=self._n_raw)
-            for values in (data, data * data)
-        )
+        kernel = linear.column_sums()
+
+        def block(lo: int, hi: int) -> Array:
+            out = np.zeros((2, self._n_raw))
+            kernel(self._arrays, lo, hi, weights, out)
+            return out
+
+        first, second = self._sum(block, 2 * self._n_raw)
         total = weights.sum()
         second = second - 2.0 * center * first + total * center * center
         return np.stack([first - total * center, second])
@@ -561,13 +562,35 @@ def _as_float(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.float64)
 
 
-def _checked_csr(X: Any) -> sp.csr_array:
+def check_sparse(X: Any) -> None:
+    """Refuse a sparse matrix whose indices point outside of it.
+
+    SciPy trusts them: a product or a conversion would read foreign memory.
+
+    Raises
+    ------
+    ValueError
+        Saying what is wrong.
+    """
+    container = {"csr": sp.csr_array, "csc": sp.csc_array, "bsr": sp.bsr_array}
     try:
-        csr = sp.csr_array(X)  # shares the arrays of a CSR matrix
-        # An index out of range would crash a kernel.
-        csr.check_format(full_check=True)
-    except ValueError as error:
+        if X.format in container:
+            # Another container of the same arrays: the check replaces some of them.
+            container[X.format](X).check_format(full_check=True)
+        elif X.format == "coo":
+            for index, size in zip((X.row, X.col), X.shape, strict=True):
+                if len(index) != X.nnz:
+                    raise ValueError("indices and data should have the same size")
+                if len(index) and (index.min() < 0 or index.max() >= size):
+                    raise ValueError(f"indices must be >= 0 and < {size}")
+    except (ValueError, TypeError) as error:
         raise ValueError(f"X is not a valid sparse matrix: {error}") from None
+
+
+def _checked_csr(X: Any) -> sp.csr_array:
+    if X.ndim == 2:
+        check_sparse(X)
+    csr = sp.csr_array(X)  # shares the arrays of a CSR matrix
     if csr.ndim != 2 or 0 in csr.shape:
         raise ValueError(
             "X must be two-dimensional with at least one row and one column, "

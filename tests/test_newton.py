@@ -247,7 +247,8 @@ def test_result_is_shown_in_a_few_lines():
     assert shown.startswith("Result(CONVERGED: The norm of the full gradient")
     assert f"n_iter={result.n_iter}, " in shown
     assert f"w of shape {result.w.shape}" in shown
-    assert len(shown) < 300 and "array" not in shown
+    assert len(shown) < 300
+    assert "array" not in shown
 
 
 # The loop.

@@ -66,21 +66,20 @@ def gram_csr():
     """Kernel that adds the lower half of ``[X, 1]' diag(h) [X, 1]`` to ``out``.
 
     For sorted indices. Its cost is the sum of the squared numbers of entries of the
-    rows, whatever the number of columns.
+    rows, whatever the number of columns. Unsigned indices, as in `kernels.rows`.
     """
 
     @compiled()
     def gram_csr_kernel(x, lo, hi, h, out):
         data, indices, indptr = x
-        last = out.shape[0] - 1
+        last = np.uintp(out.shape[0] - 1)
         for i in range(lo, hi):
-            start, stop = indptr[i], indptr[i + 1]
+            start, stop = np.uintp(indptr[i]), np.uintp(indptr[i + 1])
             for k in range(start, stop):
-                weighted = h[i] * data[k]
-                row = out[indices[k]]
-                for m in range(start, k + 1):
-                    row[indices[m]] += weighted * data[m]
-                out[last, indices[k]] += weighted
+                weighted, j = h[i] * data[k], np.uintp(indices[k])
+                for m in range(start, k + np.uintp(1)):
+                    out[j, np.uintp(indices[m])] += weighted * data[m]
+                out[last, j] += weighted
             out[last, last] += h[i]
 
     return gram_csr_kernel

@@ -15,6 +15,7 @@ from subsampled_newton.kernels.rows import Layout
 __all__ = [
     "BLOCK",
     "column_moments",
+    "column_sums",
     "hess_vec",
     "matvec",
     "rmatvec",
@@ -120,6 +121,23 @@ def column_moments(column_major: bool):
                     second[j] += weights[i] * deviation * deviation
 
     return column_moments_kernel
+
+
+@functools.cache
+def column_sums():
+    """Kernel that adds ``sum_i s_i x_ij`` and ``sum_i s_i x_ij**2`` of a CSR matrix."""
+
+    @compiled()
+    def column_sums_kernel(x, lo, hi, s, out):
+        data, indices, indptr = x
+        first, second = out[0], out[1]
+        for i in range(lo, hi):
+            for k in range(np.uintp(indptr[i]), np.uintp(indptr[i + 1])):
+                j, value = np.uintp(indices[k]), np.float64(data[k])
+                first[j] += s[i] * value
+                second[j] += s[i] * value * value
+
+    return column_sums_kernel
 
 
 @functools.cache

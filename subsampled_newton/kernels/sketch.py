@@ -29,8 +29,8 @@ def scatter(layout: Layout):
             for i in range(lo, hi):
                 for k in range(targets.shape[1]):
                     value, row = r[i] * signs[i, k], out[targets[i, k]]
-                    for m in range(indptr[i], indptr[i + 1]):
-                        row[indices[m]] += value * data[m]
+                    for m in range(np.uintp(indptr[i]), np.uintp(indptr[i + 1])):
+                        row[np.uintp(indices[m])] += value * data[m]
                     row[last] += value
 
     elif layout is COLUMN_MAJOR:

@@ -54,9 +54,11 @@ def conjugate_gradient(
     residual = -gradient
     bound = rtol * float(np.linalg.norm(gradient))
     z = residual if diagonal is None else residual / diagonal
-    direction = z
+    direction = z.copy()
     rho = float(residual @ z)
     decrease = 0.0
+    # In place: a new vector of a megabyte costs more than what is computed for it.
+    work = np.empty_like(s)
     for k in range(max_iter):
         if np.linalg.norm(residual) <= bound:
             return Step(s, decrease, k, "converged")
@@ -67,12 +69,14 @@ def conjugate_gradient(
                 s, decrease = direction, rho - 0.5 * curvature
             return Step(s, decrease, k + 1, "negative_curvature")
         step_size = rho / curvature
-        s = s + step_size * direction
-        residual = residual - step_size * product
+        s += np.multiply(direction, step_size, out=work)
+        residual -= np.multiply(product, step_size, out=work)
         decrease += 0.5 * step_size * rho
-        z = residual if diagonal is None else residual / diagonal
+        if diagonal is not None:
+            np.divide(residual, diagonal, out=z)
         rho, previous = float(residual @ z), rho
-        direction = z + (rho / previous) * direction
+        direction *= rho / previous
+        direction += z
     converged = np.linalg.norm(residual) <= bound
     return Step(s, decrease, max_iter, "converged" if converged else "max_iter")
 
