@@ -179,6 +179,19 @@ def test_gram_of_dense_rows_adds_the_lower_half(case):
     np.testing.assert_allclose(got[lower], expected[lower], atol=1e-13 * largest)
 
 
+@pytest.mark.parametrize("column_major", [False, True])
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 0.9])
+def test_gram_of_dense_rows_skips_zeros(density, column_major, rng):
+    A = rng.standard_normal((59, 13)) * (rng.random((59, 13)) < density)
+    h, scale = rng.standard_normal(59), rng.random(13)
+    out = np.zeros((14, 14))
+    X = np.ascontiguousarray(A.T) if column_major else A
+    gram.gram_dense(column_major)(*read_only(X), 3, 55, h, np.zeros(13), scale, out)
+    part = np.hstack([A * scale, np.ones((59, 1))])[3:55]
+    expected = part.T @ (h[3:55, None] * part)
+    np.testing.assert_allclose(np.tril(out), np.tril(expected), atol=1e-13)
+
+
 @any_shape
 @any_dtype
 @pytest.mark.parametrize("store", [csr, csr_long])

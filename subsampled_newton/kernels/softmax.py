@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from subsampled_newton._jit import compiled, inlinable
+from subsampled_newton.kernels.gram import SPARSE_BELOW
 from subsampled_newton.kernels.linear import BLOCK, total
 from subsampled_newton.kernels.rows import Layout
 from subsampled_newton.losses import softmax_normalise, softmax_value
@@ -25,9 +26,6 @@ __all__ = [
     "pair_weights",
     "probabilities",
 ]
-
-DENSE_FROM = 3
-"""Rows with more entries than one in so many are added in groups, zeros and all."""
 
 
 @functools.cache
@@ -252,7 +250,7 @@ def hessian_dense():
                 count[i] = k + intercept
                 total_count += count[i]
                 pair_weights(p, first + start + i, h[first + start + i], weights[i])
-            if n < 8 or DENSE_FROM * total_count < 8 * d:
+            if n < 8 or total_count < SPARSE_BELOW * 8 * d:
                 for i in range(n):
                     _add_entries(index[i], value[i], count[i], weights[i], out)
             else:
