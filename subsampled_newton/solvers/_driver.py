@@ -241,6 +241,7 @@ def minimize(
         gradient_norm=norm,
         suboptimality_bound=bound,
         status=status,
+        solver=solver,
         n_iter=state.iteration,
         passes=passes,
         props=props,

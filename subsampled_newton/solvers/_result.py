@@ -128,6 +128,8 @@ class Result:
         is not known to be strongly convex.
     status : Status
         Why the run ended; ``status.value`` says it in words.
+    solver : Solver
+        What ran, with its parameters: the choice of ``solver="auto"``.
     n_iter : int
         Steps taken.
     passes : float
@@ -150,6 +152,7 @@ class Result:
     gradient_norm: float
     suboptimality_bound: float
     status: Status
+    solver: Any
     n_iter: int
     passes: float
     props: int
@@ -161,7 +164,8 @@ class Result:
     def __repr__(self) -> str:
         """The figures without the arrays."""
         return (
-            f"Result({self.status.name}: {self.message}; value={self.value:.10g}, "
+            f"Result({self.status.name}: {self.message}; "
+            f"solver={type(self.solver).__name__}, value={self.value:.10g}, "
             f"gradient_norm={self.gradient_norm:.3g}, "
             f"suboptimality_bound={self.suboptimality_bound:.3g}, "
             f"n_iter={self.n_iter}, passes={self.passes:.1f}, props={self.props}, "
