@@ -40,7 +40,9 @@ _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 
 
-def bounds(n_rows: int, n_elements: int, part_size: int = 1) -> np.ndarray:
+def bounds(
+    n_rows: int, n_elements: int, part_size: int = 1, cost: int = 1
+) -> np.ndarray:
     """Row ranges of the blocks: block k is ``bounds[k]:bounds[k + 1]``.
 
     Parameters
@@ -53,13 +55,17 @@ def bounds(n_rows: int, n_elements: int, part_size: int = 1) -> np.ndarray:
         Length of the partial sum of one block. There are never more blocks than the
         data can fill, so that a wide sparse matrix does not need more memory for
         partial sums than for itself.
+    cost : int, default 1
+        Time for one element, in units of that of a product with a vector.
     """
-    useful = min(n_elements // MIN_BLOCK_ELEMENTS, n_elements // max(1, 4 * part_size))
+    useful = min(
+        n_elements * cost // MIN_BLOCK_ELEMENTS, n_elements // max(1, 4 * part_size)
+    )
     most = max(MAX_BLOCKS, n_elements // MAX_BLOCK_ELEMENTS)
     n_blocks = max(1, min(useful, most, n_rows))
     if n_blocks < 16:  # few are to be shared out evenly: 1, 2, 4 or 8
         n_blocks = 1 << (n_blocks.bit_length() - 1)
-    return np.linspace(0, n_rows, n_blocks + 1).astype(np.int64)
+    return np.arange(n_blocks + 1) * n_rows // n_blocks
 
 
 def n_threads() -> int:

@@ -223,7 +223,7 @@ class Rows(ABC):
             kernel(self._arrays, lo, hi, y, weights, U, constants, Z, out)
             return out
 
-        total = self._sum(block, (len(W) + 1) * self._n_raw) / self.n_rows
+        total = self._sum(block, (len(W) + 1) * self._n_raw, cost=len(W)) / self.n_rows
         return Z, float(total[-1, 0]), self._class_gradient(total[:-1])
 
     def class_hess_vec(self, P: Array, weights: Array, V: Array) -> Array:
@@ -236,7 +236,8 @@ class Rows(ABC):
             kernel(self._arrays, lo, hi, P, weights, U, constants, out)
             return out
 
-        return self._class_gradient(self._sum(block, len(V) * self._n_raw))
+        total = self._sum(block, len(V) * self._n_raw, cost=len(V))
+        return self._class_gradient(total)
 
     def class_hessian(self, P: Array, weights: Array) -> Array:
         """Hessian of the softmax loss in the basis of `softmax_model`, formed.
@@ -261,7 +262,7 @@ class Rows(ABC):
                 kernel(np.ascontiguousarray(A), start, P, weights, intercept, out)
             return out
 
-        pairs = self._sum(block, shape[0] * shape[1])
+        pairs = self._sum(block, shape[0] * shape[1], cost=8 * m)
         if sparse:
             scale = np.append(self.columns.scale, 1.0)[:d]
             pairs *= np.outer(scale, scale)[np.tril_indices(d)][:, None]
@@ -339,18 +340,21 @@ class Rows(ABC):
     def _n_raw(self) -> int:
         return len(self.columns.scale)
 
-    def _edges(self, part_size: int) -> NDArray[np.int64]:
+    def _edges(self, part_size: int, cost: int = 1) -> NDArray[np.int64]:
         self.work.rows_read += self.n_rows
-        return _parallel.bounds(self.n_rows, self._n_elements, part_size)
+        return _parallel.bounds(self.n_rows, self._n_elements, part_size, cost)
 
     def _run(self, block: Callable[[int, int], None]) -> None:
         edges = self._edges(1)
         _parallel.run(lambda k: block(edges[k], edges[k + 1]), len(edges) - 1)
 
     def _sum(
-        self, block: Callable[[int, int], Array], part_size: int | None = None
+        self,
+        block: Callable[[int, int], Array],
+        part_size: int | None = None,
+        cost: int = 1,
     ) -> Array:
-        edges = self._edges(part_size or self._n_raw)
+        edges = self._edges(part_size or self._n_raw, cost)
         return _parallel.sum_parts(
             lambda k: block(edges[k], edges[k + 1]), len(edges) - 1
         )
@@ -404,7 +408,8 @@ class DenseRows(Rows):
             kernel(self._arrays[0], lo, hi, h, columns.shift, columns.scale, out)
             return out
 
-        return _symmetric(self._sum(block, (d + 1) ** 2), self.n_params)
+        total = self._sum(block, (d + 1) ** 2, cost=1 + d // 8)
+        return _symmetric(total, self.n_params)
 
     def _first_row(self) -> Array:
         row = np.array(self._X[0], dtype=np.float64)
@@ -545,7 +550,9 @@ def as_rows(X: Any) -> Rows:
 def _symmetric(lower: Array, size: int) -> Array:
     """Fill the upper half of the leading block from the lower one."""
     lower = lower[:size, :size]
-    full: Array = np.tril(lower) + np.tril(lower, -1).T
+    half = np.tril(lower)
+    full: Array = half + half.T
+    np.fill_diagonal(full, lower.diagonal())
     return full
 
 
@@ -576,7 +583,11 @@ def check_sparse(X: Any) -> None:
     try:
         if X.format in container:
             # Another container of the same arrays: the check replaces some of them.
-            container[X.format](X).check_format(full_check=True)
+            matrix = container[X.format](X)
+            matrix.check_format(full_check=True)
+            # SciPy leaves this out where the last pointer says that there is nothing.
+            if np.any(matrix.indptr[1:] < matrix.indptr[:-1]):
+                raise ValueError("indptr must be a non-decreasing sequence")
         elif X.format == "coo":
             for index, size in zip((X.row, X.col), X.shape, strict=True):
                 if len(index) != X.nnz:

@@ -34,8 +34,7 @@ def gram_dense(column_major: bool):
         d = shift.size
         buffer = np.zeros((8, out.shape[0]))
         weights = np.empty(8)
-        index = np.empty((8, d + 1), np.uintp)  # unsigned, as in `kernels.rows`
-        count = np.empty(8, np.int64)
+        index = np.empty(d + 1, np.uintp)  # unsigned, as in `kernels.rows`
         for start in range(lo, hi, 8):
             n = min(8, hi - start)
             entries = 0
@@ -47,21 +46,21 @@ def gram_dense(column_major: bool):
                     x = X[j, source] if column_major else X[source, j]
                     row[j] = (x - shift[j]) * scale[j]
                 row[d] = 1.0
-                k = np.uintp(0)
                 for j in range(d):
-                    index[i, k] = j
-                    k += np.uintp(row[j] != 0.0)
-                index[i, k] = d
-                count[i] = k + 1
-                entries += k
+                    entries += row[j] != 0.0
             if entries < SPARSE_BELOW * 8 * d:
                 for i in range(n):
-                    for a in range(count[i]):
-                        j = index[i, a]
-                        weighted = weights[i] * buffer[i, j]
+                    row = buffer[i]
+                    k = np.uintp(0)
+                    for j in range(d + 1):
+                        index[k] = j
+                        k += np.uintp(row[j] != 0.0)
+                    for a in range(int(k)):
+                        j = index[a]
+                        weighted = weights[i] * row[j]
                         for b in range(a + 1):
-                            m = index[i, b]
-                            out[j, m] += weighted * buffer[i, m]
+                            m = index[b]
+                            out[j, m] += weighted * row[m]
                 continue
             h0, h1, h2, h3 = weights[0], weights[1], weights[2], weights[3]
             h4, h5, h6, h7 = weights[4], weights[5], weights[6], weights[7]
