@@ -333,7 +333,7 @@ class LinearLine:
 
     def __init__(self, start: LinearPoint, direction: Array) -> None:
         self.start, self.direction = start, direction
-        self._u: Array | None = None
+        self._first: tuple[LinearPoint, float] | None = None
 
     def __call__(self, t: float) -> Trial:
         p = self.start.problem
@@ -341,9 +341,10 @@ class LinearLine:
         if t == 0.0:
             return self.start
         w = self.start.w + t * self.direction
-        if self._u is None:
+        if self._first is None:
             trial = p.at(w)
-            self._u = (trial.z - self.start.z) / t
+            _ = trial.z  # evaluates it
+            self._first = trial, t
             return trial
         value = p.mean_along(self.start.z, self._u, t)
         return _ValueTrial(p, w, value + 0.5 * float(p.l2 @ w**2), t)
@@ -353,7 +354,6 @@ class LinearLine:
         if not isinstance(trial, _ValueTrial):
             return float(trial.point.gradient @ self.direction)
         p, t = self.start.problem, trial.t
-        assert self._u is not None
         # The change of the slope, not the slope: that is a sum of terms which cancel
         # near the solution, and the rounding of u would outweigh it.
         ridge = t * float(p.l2 @ self.direction**2)
@@ -362,11 +362,18 @@ class LinearLine:
 
     def curvature(self) -> float:
         """Second derivative of F along the direction, from the first trial: O(n)."""
-        p, u = self.start.problem, self._u
-        if u is None:
-            u = p.predictions(self.direction)
+        p = self.start.problem
         ridge = float(p.l2 @ self.direction**2)
-        return p.curvature_along(self.start.z, u) + ridge
+        return p.curvature_along(self.start.z, self._u) + ridge
+
+    @cached_property
+    def _u(self) -> Array:
+        """``X @ direction``: from the first trial, if there is one."""
+        if self._first is None:
+            return self.start.problem.predictions(self.direction)
+        trial, t = self._first
+        u: Array = (trial.z - self.start.z) / t
+        return u
 
 
 class _ValueTrial:
