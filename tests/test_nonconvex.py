@@ -520,3 +520,18 @@ def test_bad_cubic_parameters_are_named():
         CubicRegularization(sigma=-1)
     with pytest.raises(ValueError, match=r"subproblem must be one of .*got 'steihaug'"):
         CubicRegularization(subproblem="steihaug")
+
+
+@pytest.mark.parametrize("paper_compat", [False, True])
+@pytest.mark.parametrize("solver", [TrustRegion, CubicRegularization])
+@pytest.mark.parametrize("start", [-1.0, 0.0, 1.0])
+def test_sampled_gradient_that_is_zero_is_no_step(solver, paper_compat, start):
+    # The sigmoid of all rows but one is saturated: most samples have gradient 0.
+    X = np.full((100, 1), 1000.0)
+    X[0] = 1.0
+    problem = LinearModel(SIGMOID_SQUARED, X, np.ones(100))
+    method = solver(0.05, gradient_sample=0.05, paper_compat=paper_compat, eps_h=None)
+    result = minimize(problem, method, [start], seed=0, max_iter=1000)
+    ends = (Status.CONVERGED, Status.SMALL_STEP, Status.PRECISION, Status.MAX_ITER)
+    assert result.status in ends
+    assert result.value <= problem.at(np.array([start])).value

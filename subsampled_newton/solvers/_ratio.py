@@ -196,7 +196,9 @@ class RatioSolver(ABC):
         # Near the solution both decreases are below the rounding of F, and their ratio
         # would be noise. The published codes reject such steps until they give up.
         rounding = 0.0 if self.paper_compat else FLAT * abs(point.value)
-        ratio, outcome = (actual + rounding) / (predicted + rounding), None
+        expected, outcome = predicted + rounding, None
+        # A sampled gradient may be 0 where the gradient is not: then there is no step.
+        ratio = (actual + rounding) / expected if expected > 0.0 else -math.inf
         accepted = math.isfinite(trial.value) and self.accepts(ratio)
         sampled = state.rows is not None
         first = predicted if state.rejections == 0 else state.decrement
@@ -205,14 +207,13 @@ class RatioSolver(ABC):
                 abs(actual) <= 2.0 * rounding
                 and np.linalg.norm(trial.point.gradient) < gradient_norm
             )
+        if not accepted and state.rejections == MAX_REJECTIONS:
+            outcome = Status.SMALL_STEP
         if not accepted and not sampled:
             limited = step.multiplier * norm * norm > predicted
             if 0.0 < first <= ROUNDING * abs(point.value) and not limited:
                 outcome = Status.PRECISION
-            elif (
-                norm <= EPS * float(np.linalg.norm(point.w))
-                or state.rejections == MAX_REJECTIONS
-            ):
+            elif norm <= EPS * float(np.linalg.norm(point.w)):
                 outcome = Status.SMALL_STEP
         if not accepted:
             ratio = min(ratio, 0.0) if math.isfinite(ratio) else -math.inf
@@ -225,7 +226,9 @@ class RatioSolver(ABC):
             gradient_estimate=gradient_norm if sampled else None,
             value_estimate=trial.value if accepted else point.value,
             outcome=outcome,
-            size=self.resized(state.size, ratio, step, gradient_norm),
+            size=self.resized(state.size, ratio, step, gradient_norm)
+            if norm > 0.0
+            else state.size,
             ratio=ratio,
             step_norm=norm,
             decrement=first,
