@@ -11,13 +11,19 @@ from bench import limits, startup
 from bench.arguments import Parser, count, name_in, positive, seed
 from bench.measure import DEFAULT_SOLVERS, SOLVERS, Settings
 from bench.ours import TRACED
+from bench.peers import command as peers
 from bench.problems import DATA_SETS
+from bench.reproduce import command as reproduce
 from bench.run import run
 
 EPILOG = """\
 other commands:
   python -m bench limits    one pass over the data against the speed of the memory
   python -m bench startup   import time, and the first fit of a process
+  python -m bench peers     our estimators against every rival that is installed
+  python -m bench reproduce figure1
+                            experiments of the papers with a verdict for every claim;
+                            all of them: reproduce all (30 minutes; --quick: 2)
 
 examples:
   python -m bench                        covtype: about 4 minutes
@@ -114,6 +120,10 @@ def main(argv: list[str] | None = None) -> int:
         return limits.main(argv[1:])
     if argv[:1] == ["startup"]:
         return startup.main(argv[1:])
+    if argv[:1] == ["reproduce"]:
+        return reproduce.main(argv[1:])
+    if argv[:1] == ["peers"]:
+        return peers.main(argv[1:])
     options = make_parser().parse_args(argv)
     names = tuple(dict.fromkeys(options.solver or DEFAULT_SOLVERS))
     if "all" in names:

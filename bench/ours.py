@@ -21,7 +21,7 @@ from subsampled_newton import (
 from subsampled_newton.estimators import SOLVERS
 from subsampled_newton.solvers._driver import Solver
 
-__all__ = ["TRACED", "compile_seconds", "fit", "trace"]
+__all__ = ["TRACED", "compile_seconds", "fit", "timed", "trace"]
 
 TRACED: dict[str, Solver | None] = {"auto": None, **SOLVERS}
 """Solvers by name. None: what the estimator chooses, on its equilibrated columns."""
@@ -91,7 +91,11 @@ def trace(
 
 def fit(objective: Objective, tol: float, seed: int) -> Outcome:
     """Time the whole call of our estimator."""
-    model = _model(objective, tol, seed)
+    return timed(_model(objective, tol, seed), objective)
+
+
+def timed(model: Any, objective: Objective) -> Outcome:
+    """Time the whole call of fit of one of our estimators."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # expected: budgets
         start = time.perf_counter()

@@ -18,7 +18,7 @@ from PIL import Image
 from bench.rows import LEVELS
 from bench.summary import LABELS
 
-__all__ = ["draw"]
+__all__ = ["LOOKS", "STYLE", "draw", "look", "save"]
 
 FLOOR = 1e-16
 """Rounding: below this the values mean nothing and a curve ends."""
@@ -33,6 +33,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "subsampled-newton": {"color": SKY},
     "subsampled-newton-cg": {"color": GREEN},
     "subsampled-newton-leverage": {"color": PINK},
+    "subsampled-newton-row-norms": {"color": ORANGE},
     "newton": {"color": BLACK},
     "newton-cg": {"color": GREY},
     "multilevel-newton": {"color": BLUE},
@@ -41,10 +42,23 @@ LOOKS: dict[str, dict[str, Any]] = {
         for name, color in {
             "trust-region": BLACK,
             "subsampled-trust-region": SKY,
+            "row-norms-trust-region": BLUE,
+            "inexact-trust-region": ORANGE,
             "cubic": RED,
             "subsampled-cubic": PINK,
+            "row-norms-cubic": ORANGE,
+            "inexact-cubic": GREEN,
+            "scr-lanczos": BLUE,
+            "scr-gd": GREY,
             "gauss-newton": GREY,
             "levenberg-marquardt": GREEN,
+        }.items()
+    },
+    **{
+        name: {"color": color, "linestyle": (0, (5, 1, 1, 1))}
+        for name, color in {
+            "subsampled-gauss-newton": ORANGE,
+            "row-norms-gauss-newton": BLUE,
         }.items()
     },
     **{
@@ -75,6 +89,38 @@ LOOKS: dict[str, dict[str, Any]] = {
     "sklearn-saga": {"color": PINK, "marker": "o"},
     "sklearn-liblinear": {"color": GREY, "marker": "x"},
 }
+MARKERS = {
+    "trust-region": "s",
+    "subsampled-trust-region": "o",
+    "row-norms-trust-region": "^",
+    "inexact-trust-region": "D",
+    "cubic": "s",
+    "subsampled-cubic": "o",
+    "row-norms-cubic": "^",
+    "inexact-cubic": "D",
+    "scr-lanczos": "v",
+    "scr-gd": "x",
+    "gauss-newton": "s",
+    "subsampled-gauss-newton": "o",
+    "row-norms-gauss-newton": "^",
+    "newton": "s",
+    "subsampled-newton": "o",
+    "subsampled-newton-cg": "P",
+    "subsampled-newton-leverage": "v",
+    "subsampled-newton-row-norms": "^",
+    "multilevel-newton": "D",
+    "lbfgs": "x",
+    "gradient-descent": "+",
+    "barzilai-borwein": "*",
+    "nesterov": "D",
+    "heavy-ball": "P",
+    "sag": "o",
+    "saga": "v",
+    "svrg": "^",
+    "sdca": "s",
+    "sgd": "x",
+}
+"""Where many curves share a panel and a print may be grey."""
 FITS = {
     "linestyle": "--",
     "linewidth": 1.0,
@@ -136,11 +182,28 @@ def draw(document: dict[str, Any], path: Path) -> None:
         figure.legend(
             handles, labels, loc="outside lower center", ncols=4, fontsize=8.5
         )
-        # A palette of 128 colours is a third of the size and looks the same.
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        image = Image.open(buffer).convert("RGB").quantize(128)
-        image.save(path, optimize=True)
+        save(figure, path)
+
+
+def look(solver: str) -> dict[str, Any]:
+    """Colour, line style and marker of a solver, the same in every figure."""
+    marked: dict[str, Any] = {}
+    if solver in MARKERS:
+        marked = {
+            "marker": MARKERS[solver],
+            "markevery": 0.12,  # of the length of the axes, not of the points
+            "markersize": 4.5,
+            "markerfacecolor": "white",
+        }
+    return marked | {"linewidth": 1.5} | LOOKS[solver]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG with a palette of 128 colours: a third of the size, the same look."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    image = Image.open(buffer).convert("RGB").quantize(128)
+    image.save(path, optimize=True)
 
 
 def _panel(axes: Axes, rows: list[dict[str, Any]], column: str) -> None:

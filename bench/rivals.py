@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -13,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from bench.problems import Objective
 from bench.sweep import Outcome, settle
 
-__all__ = ["BY_TOLERANCE", "RIVALS", "best_threads", "fit"]
+__all__ = ["BY_TOLERANCE", "RIVALS", "best_threads", "faster_threads", "fit"]
 
 RIVALS = ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga", "liblinear")
 """Names of scikit-learn."""
@@ -86,10 +87,16 @@ def best_threads(solver: str, objective: Objective) -> int | None:
     fit(solver, Objective("", rng.standard_normal((50, 3)), y, 0.1, 50), 1, 0)
     if solver not in WITH_BLAS:
         return None
+    return faster_threads(lambda n: fit(solver, objective, 2, 0, n).seconds)
+
+
+def faster_threads(
+    seconds: Callable[[int | None], float], rounds: int = 2
+) -> int | None:
+    """Return 1 or None (all), whichever takes fewer seconds."""
     times: dict[int | None, float] = {None: math.inf, 1: math.inf}
-    for _ in range(2):
+    for _ in range(rounds):
         for threads in times:
             settle()
-            seconds = fit(solver, objective, 2, 0, threads).seconds
-            times[threads] = min(times[threads], seconds)
+            times[threads] = min(times[threads], seconds(threads))
     return min(times, key=lambda threads: times[threads])

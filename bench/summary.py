@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.rows import LEVELS, Row
 
-__all__ = ["LABELS", "summarize", "table"]
+__all__ = ["LABELS", "of_fits", "power", "summarize", "table"]
 
 LABELS = {
     "auto": "our default",
@@ -65,7 +65,7 @@ def summarize(rows: Iterable[Row]) -> list[dict[str, Any]]:
     records = []
     for solver in sorted(by_solver, key=list(LABELS).index):
         own = by_solver[solver]
-        summary = _of_traces if own[0].kind == "trace" else _of_fits
+        summary = _of_traces if own[0].kind == "trace" else of_fits
         records.append({"solver": solver, "kind": own[0].kind, **summary(own)})
     for record in records:
         base = _find(records, BASES[record["kind"]])
@@ -93,12 +93,14 @@ def _of_traces(rows: list[Row]) -> dict[str, Any]:
     return {"levels": levels, "best": _known(best), "status": rows[-1].status.lower()}
 
 
-def _of_fits(rows: list[Row]) -> dict[str, Any]:
+def of_fits(rows: Iterable[Row], wanted: Iterable[float] = LEVELS) -> dict[str, Any]:
+    """Record of the whole fits of one solver."""
+    rows = list(rows)
     fits: dict[float, list[Row]] = defaultdict(list)
     for row in rows:
         fits[row.budget].append(row)
     levels = []
-    for level in LEVELS:
+    for level in wanted:
         # (-runs, seconds, budget): the smallest is the one to report.
         runs, seconds, budget = min(
             (
@@ -131,7 +133,7 @@ def _find(records: list[dict[str, Any]], solver: str) -> dict[str, Any] | None:
 
 def table(records: list[dict[str, Any]], failures: dict[str, str]) -> str:
     """Text of the table: a part for each kind, then the failures."""
-    names = [_power(level) for level in LEVELS]
+    names = [power(level) for level in LEVELS]
     lines = []
     for kind, (title, third, key) in PARTS.items():
         part = [r for r in records if r["kind"] == kind]
@@ -165,7 +167,7 @@ def _cells(texts: Iterable[str]) -> str:
 def _best(value: float | None) -> str:
     if value is None:
         return "--"
-    return _power(value) if value > 1e-16 else "<1e-16"
+    return power(value) if value > 1e-16 else "<1e-16"
 
 
 def _seconds(level: dict[str, Any]) -> str:
@@ -180,11 +182,11 @@ def _number(value: float | None) -> str:
     if value is None:
         return "--"
     if 0.0 < value < 0.01:
-        return _power(value)
+        return power(value)
     return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.3g}"
 
 
-def _power(value: float) -> str:
+def power(value: float) -> str:
     """1e-3 for 0.001."""
     digit, _, exponent = f"{value:.0e}".partition("e")
     return f"{digit}e{int(exponent)}"

@@ -67,10 +67,13 @@ class Sweep:
     proportional : bool
         Whether the time grows in proportion to the budget, or hardly.
     cap : float
-        Seconds for the search, half as much again for repetitions; a third of it for
-        one fit.
+        Seconds for the search; a third of it for one fit.
     seed, repeats : int
         Repetition r has the seed ``seed + r``.
+    levels : sequence of float
+        Falling.
+    spare : float
+        Time for repetitions, over that for the search.
     """
 
     def __init__(
@@ -85,11 +88,14 @@ class Sweep:
         cap: float,
         seed: int,
         repeats: int,
+        levels: Sequence[float] = LEVELS,
+        spare: float = 0.5,
     ) -> None:
         self.name, self.fit, self.ks = name, fit, ks
         self.budget, self.parameters = budget, parameters
         self.proportional = proportional
         self.cap, self.seed, self.repeats = cap, seed, repeats
+        self.levels, self.spare = levels, spare
         self.spent, self.best = 0.0, math.inf
         self.seconds: dict[int, list[float]] = defaultdict(list)
         self.reached: dict[int, float] = {}
@@ -97,12 +103,20 @@ class Sweep:
 
     def __call__(self, objective: Objective, reference: Reference, emit: Emit) -> None:
         """Run all fits that the time allows."""
+        self.search(objective, reference, emit)
+        self.repeat(self.repeats)
+
+    def search(self, objective: Objective, reference: Reference, emit: Emit) -> None:
+        """Look for the smallest budgets."""
         self.objective, self.reference, self.emit = objective, reference, emit
         self._explore()
-        for level in LEVELS:
+        for level in self.levels:
             self._refine(level)
-        for level in LEVELS:
-            self._repeat(level)
+
+    def repeat(self, count: int) -> None:
+        """Repeat them until each has that many fits."""
+        for level in self.levels:
+            self._repeat(level, count)
 
     def smallest(self, level: float) -> int | None:
         """Smallest budget of which every fit reached a level."""
@@ -113,7 +127,7 @@ class Sweep:
             if self.reached and not self._affordable(k):
                 return
             outcome = self._run(k, 0)
-            if outcome.stopped or self.reached[k] <= LEVELS[-1]:
+            if outcome.stopped or self.reached[k] <= self.levels[-1]:
                 return
 
     def _refine(self, level: float) -> None:
@@ -124,16 +138,16 @@ class Sweep:
                 return
             self._run(middle, 0)
 
-    def _repeat(self, level: float) -> None:
+    def _repeat(self, level: float, count: int) -> None:
         """Repeat the smallest budget; a larger one where another seed fails with it."""
         while self.best <= level:
             k = self.smallest(level)
             if k is None:
                 k = next((k for k in self.ks if k > max(self.reached)), None)
-            elif len(self.seconds[k]) >= self.repeats:
+            elif len(self.seconds[k]) >= count:
                 return
-            # Half the time again, so that a slow exploration is repeated too.
-            if k is None or not self._affordable(k, extra=0.5):
+            # Time of its own, so that a slow exploration is repeated too.
+            if k is None or not self._affordable(k, extra=self.spare):
                 return
             self._run(k, len(self.seconds[k]))
 

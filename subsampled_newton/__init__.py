@@ -16,6 +16,7 @@ from subsampled_newton.estimators import (
     SigmoidLeastSquaresClassifier,
     warmup,
 )
+from subsampled_newton.inference import Diagnosis, WaldTests
 from subsampled_newton.leverage import coherence, leverage_scores
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.losses import (
@@ -72,6 +73,7 @@ __all__ = [
     "Checkpoint",
     "Columns",
     "CubicRegularization",
+    "Diagnosis",
     "DirectLeastSquares",
     "FiniteSum",
     "GradientDescent",
@@ -101,6 +103,7 @@ __all__ = [
     "SubsampledNewton",
     "Trace",
     "TrustRegion",
+    "WaldTests",
     "as_rows",
     "certify",
     "check_derivatives",

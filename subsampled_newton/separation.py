@@ -18,23 +18,36 @@ LARGEST_PROGRAM = 5_000_000
 """Entries of X up to which a linear program decides quasi-complete separation."""
 
 
-def separable(problem: LinearModel, w: Array) -> bool:
+SMALL_PROGRAM = 200_000
+"""The same where the fit has failed before it could fit any row."""
+SECONDS = 20.0
+"""Limit of the linear program, after which nothing is claimed."""
+
+
+def separable(problem: LinearModel, w: Array, *, failed: bool = False) -> bool:
     """Whether some direction separates the classes, so that no minimizer exists.
 
     A solution that classifies every row correctly proves it. If none does but some rows
     are fitted almost exactly, rows may lie on the separating plane; linear programming
     decides that (Konis 2007): maximise ``sum_i y_i x_i'p`` under ``y_i x_i'p >= 0``.
-    Of several classes every other one counts: the own class of a row must lead.
+    Of several classes every other one counts: the own class of a row must lead. A fit
+    that has ``failed`` may be far from fitting any row.
     """
     used = np.flatnonzero(problem.weights > 0.0)
     margins = _margins(problem, problem.predictions(w)[..., used], problem.y[used])
     if margins.min() > 0.0:
         return True
-    if margins.max() < 10.0 or margins.size * problem.n_params > LARGEST_PROGRAM:
+    near = margins.max() >= 10.0
+    largest = LARGEST_PROGRAM if near else SMALL_PROGRAM * failed
+    if margins.size * problem.n_params > largest:
         return False
     A = _margin_rows(problem, used)
     solution = scipy.optimize.linprog(
-        -A.sum(axis=0), A_ub=-A, b_ub=np.zeros(len(A)), bounds=(-1.0, 1.0)
+        -A.sum(axis=0),
+        A_ub=-A,
+        b_ub=np.zeros(len(A)),
+        bounds=(-1.0, 1.0),
+        options={"time_limit": SECONDS},
     )
     return bool(solution.status == 0 and -solution.fun > 1e-6 * np.abs(A).max())
 

@@ -7,7 +7,10 @@ copied, the objective is the same, and ``tol`` has no unit.
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -26,10 +29,18 @@ from sklearn.utils.validation import (
 )
 
 from subsampled_newton.columns import Columns
-from subsampled_newton.data import Rows, as_rows
+from subsampled_newton.data import CHUNK, Rows, as_rows, check_sparse
+from subsampled_newton.inference import (
+    Diagnosis,
+    WaldTests,
+    covariance,
+    diagnosis,
+    wald_tests,
+)
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.losses import SQUARED
 from subsampled_newton.solvers._driver import Solver, minimize
+from subsampled_newton.solvers._polish import assured
 from subsampled_newton.solvers._result import Result
 from subsampled_newton.solvers.cubic import CubicRegularization
 from subsampled_newton.solvers.gradient import GradientDescent
@@ -49,6 +60,7 @@ from subsampled_newton.solvers.trust_region import TrustRegion
 __all__ = [
     "ALLOWED_TYPES",
     "SOLVERS",
+    "InferenceMixin",
     "LinearEstimator",
     "checked_weights",
     "equilibrated",
@@ -117,6 +129,14 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             seed=check_random_state(self.random_state).randint(2**31 - 1),
         )
 
+    def _assured(self, problem: LinearModel, result: Result) -> Result:
+        """Result of which a small gradient means a small error."""
+        if not problem.convex:
+            return result
+        left = min(self.max_iter - result.n_iter, 50)
+        steps = left if self.solver == "auto" else 0
+        return assured(problem, result, tol=self.tol, polish=steps)
+
     def _last_solution(self, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
         """Coefficients and intercepts to start from, if asked for and there."""
         if not (self.warm_start and hasattr(self, "coef_")):
@@ -141,11 +161,20 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def _predictor(self, X: Any) -> Array:
         """``X @ coef.T + intercept``: one row or one number per row of X."""
-        check_is_fitted(self)
-        X = validate_data(
-            self, X, reset=False, accept_sparse="csr", dtype=ALLOWED_TYPES
-        )
-        z: Array = X @ self.coef_.T + self.intercept_
+        check_is_fitted(self, "coef_")
+        _refuse(X)
+        with _naming_arguments():
+            X = validate_data(
+                self, X, reset=False, accept_sparse="csr", dtype=ALLOWED_TYPES
+            )
+        coef = self.coef_.T
+        if X.dtype == np.float64 or sp.issparse(X):
+            z: Array = X @ coef
+        else:  # block by block: no copy of X in float64
+            z = np.empty((len(X), *coef.shape[1:]))
+            for lo in range(0, len(X), CHUNK):
+                z[lo : lo + CHUNK] = X[lo : lo + CHUNK] @ coef
+        z += self.intercept_
         return z
 
     def __sklearn_tags__(self) -> Any:
@@ -154,19 +183,155 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return tags
 
 
+class InferenceMixin:
+    """Standard errors and tests of the coefficients, and a diagnosis of the fit.
+
+    The estimators do not keep the data: hand in those of the fit again.
+    """
+
+    result_: Result
+
+    def _fitted_problem(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[LinearModel, Array, Array, float]:
+        """Problem of the fit, parameters, raw coefficients, sum of the weights."""
+        raise NotImplementedError
+
+    def _freedom(self, problem: LinearModel, total: float) -> float:
+        return np.inf
+
+    def _penalised(self) -> str:
+        """The parameter that penalises the coefficients, or nothing."""
+        raise NotImplementedError
+
+    def cov_params(
+        self, X: Any, y: Any, sample_weight: Any = None, *, sandwich: bool = False
+    ) -> Array:
+        """Return the covariance matrix of the coefficients.
+
+        From the information matrix, in the order of the coefficients, the intercept
+        last if it is fitted, class by class. Those of several classes sum to zero, and
+        their covariance is that of such coefficients.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            The data of the fit; it is checked that they are. A weight k counts as k
+            rows.
+        sandwich : bool, default False
+            Whether to estimate the variance of the rows' gradients from these (HC0),
+            which holds where the model is wrong about it.
+
+        Raises
+        ------
+        ValueError
+            If the fit has a penalty, has not converged or found the classes separable,
+            or if the columns are dependent: coefficients then have no standard errors.
+        """
+        return self._inferred(X, y, sample_weight, sandwich)[0]
+
+    def std_errors(
+        self, X: Any, y: Any, sample_weight: Any = None, *, sandwich: bool = False
+    ) -> Array:
+        """Return the standard errors of the coefficients, that of the intercept last.
+
+        Shape (n_features + 1,), or (n_classes, n_features + 1) for more than two
+        classes; without an intercept a column less. Parameters and errors as in
+        `cov_params`.
+        """
+        tests = self.wald_tests(X, y, sample_weight, sandwich=sandwich)
+        return tests.std_error
+
+    def wald_tests(
+        self, X: Any, y: Any, sample_weight: Any = None, *, sandwich: bool = False
+    ) -> WaldTests:
+        """Return estimates, standard errors, statistics and two-sided p values.
+
+        z tests for classes; t tests for least squares, z tests with ``sandwich``.
+        Parameters and errors as in `cov_params`.
+        """
+        cov, estimate, freedom = self._inferred(X, y, sample_weight, sandwich)
+        return wald_tests(estimate, cov, np.inf if sandwich else freedom)
+
+    def _inferred(
+        self, X: Any, y: Any, sample_weight: Any, sandwich: bool
+    ) -> tuple[Array, Array, float]:
+        check_is_fitted(self, "coef_")
+        if self._penalised():
+            raise ValueError(
+                "standard errors need a fit without a penalty, which biases the "
+                f"coefficients; {self._penalised()}"
+            )
+        if not self.result_.converged:
+            raise ValueError(
+                "standard errors need a fit that has converged, but this one ended "
+                f"with {self.result_.status.name}: {self.result_.message}"
+            )
+        problem, w, estimate, total = self._fitted_problem(X, y, sample_weight)
+        cov = covariance(problem, w, total, sandwich)
+        return cov, estimate, self._freedom(problem, total)
+
+    def diagnose(self, X: Any, y: Any, sample_weight: Any = None) -> Diagnosis:
+        """Return what the data tell about the fit: rank, condition, a bound, advice.
+
+        Costs a QR factorisation of X, more than many fits.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            The data of the fit.
+        """
+        check_is_fitted(self, "coef_")
+        problem, w, _, _ = self._fitted_problem(X, y, sample_weight)
+        return diagnosis(problem, w, self.result_)
+
+
 def validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> tuple[Any, Any]:
     """Check everything but the finiteness of X, which the first read of it decides."""
-    X, y = validate_data(
-        estimator,
-        X,
-        y,
-        accept_sparse="csr",
-        dtype=ALLOWED_TYPES,
-        ensure_all_finite=False,
-        **kwargs,
-    )
+    _refuse(X, known_csr=True)
+    if isinstance(y, np.ma.MaskedArray) and np.ma.is_masked(y):
+        raise ValueError("y has masked entries: fill them or leave the rows out")
+    with _naming_arguments():
+        X, y = validate_data(
+            estimator,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=ALLOWED_TYPES,
+            ensure_all_finite=False,
+            **kwargs,
+        )
     assert_all_finite(y, input_name="y")
     return X, y
+
+
+def _refuse(X: Any, known_csr: bool = False) -> None:
+    """Refuse what scikit-learn would take for other numbers, or crash on."""
+    if sp.issparse(X):
+        # as_rows checks the CSR matrix of a fit.
+        if X.ndim == 2 and not (known_csr and X.format == "csr"):
+            check_sparse(X)
+    elif isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError("X has masked entries: fill them or leave the rows out")
+    else:
+        types = getattr(X, "dtypes", [getattr(X, "dtype", None)])
+        for dtype in types:  # dates would pass as nanoseconds
+            if getattr(dtype, "kind", "") in ("m", "M", "V"):
+                raise TypeError(f"X must hold real numbers, got dtype {dtype}")
+
+
+@contextmanager
+def _naming_arguments() -> Iterator[None]:
+    """Name X where an error names no argument."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        if re.search(r"\b[Xy]\b", text):
+            raise
+        names = "X and y" if "inconsistent" in text else "X"
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{names}: {text}") from error
 
 
 def checked_weights(sample_weight: Any, X: Any) -> Array:
@@ -181,7 +346,7 @@ def checked_weights(sample_weight: Any, X: Any) -> Array:
 def equilibrated(
     X: Any, weights: Array, fit_intercept: bool, l2: float
 ) -> tuple[Rows, Array]:
-    """Rows whose columns have size one, and mean zero where that keeps them sparse.
+    """Rows whose columns have size one, and small means unless that made them dense.
 
     Also returns the ridge weights of their coefficients that amount to ``l2`` on those
     of the given columns.
@@ -197,13 +362,16 @@ def equilibrated(
         if sp.issparse(X):
             low, high = low.toarray(), high.toarray()
         deviation = np.maximum(-low, high).ravel().astype(np.float64)
-    center = fit_intercept and not sp.issparse(X)
-    size = deviation if center else np.hypot(mean, deviation)
+    # A mean of half the deviation costs no digit, and columns that are mostly zero, as
+    # those of categories, stay so: the kernels skip zeros.
+    centred = np.abs(mean) > 0.5 * deviation
+    centred &= fit_intercept and not sp.issparse(X)
+    size = np.where(centred, deviation, np.hypot(mean, deviation))
     constant = size <= 8 * np.finfo(np.float64).eps * np.abs(mean)
     # Powers of two: scaling is exact. Tiny columns: l2 * scale**2 must stay finite.
     exponent = np.round(np.log2(np.where(constant, 1.0, size)))
     scale = np.exp2(np.minimum(-exponent, 480.0))
-    shift = mean if center else np.zeros_like(mean)
+    shift = np.where(centred, mean, 0.0)
     ridge = np.append(l2 * scale**2, np.zeros(int(fit_intercept)))
     return rows.with_columns(Columns(scale, shift, intercept=fit_intercept)), ridge
 
@@ -212,7 +380,8 @@ def _choose(problem: LinearModel) -> Solver:
     """Solver for ``"auto"``."""
     n, d = problem.n_samples, problem.n_params
     if not problem.convex:
-        return TrustRegion(1.0) if n <= max(SMALL, 400 * d) else TrustRegion(0.05)
+        fraction = max(0.05, 400 * d / n)  # 400 rows for each parameter
+        return TrustRegion(1.0 if n <= SMALL or fraction > 0.5 else fraction)
     if d > FORMED_MAX_PARAMS:
         return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
     if n <= max(SMALL, 40 * d) or problem.loss is SQUARED:

@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows
 from subsampled_newton.estimators._base import (
+    InferenceMixin,
     LinearEstimator,
     checked_weights,
     equilibrated,
@@ -95,17 +96,41 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            As it comes; the last iterate is kept then, if there is one.
         """
         X, y = validated(self, X, y)
-        weights = checked_weights(sample_weight, X)
+        problem, best = None, None
+        try:
+            problem, w0, l2 = self._prepared(X, y, sample_weight)
+            with use_threads(self.n_jobs):
+                result = best = self._minimize(problem, w0)
+                failed = not result.converged
+                if l2 == 0.0 and separable(problem, result.w, failed=failed):
+                    result = replace(result, status=Status.SEPARABLE)
+                else:
+                    result = self._assured(problem, result)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                best = getattr(error, "result", best)
+            if problem is not None and best is not None:
+                self._keep(problem, best)
+            else:  # labels of these data and coefficients of others are no model
+                self.__dict__.pop("coef_", None)
+            raise
+        self._keep(problem, result)
+        self._finish(result)
+        return self
+
+    def _prepared(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[LinearModel, Array | None, float]:
+        """Problem, start and weight of the ridge for checked data."""
         self.classes_, codes = _classes(y)
-        _check_every_class(self.classes_, codes, weights)
-        if self.class_weight is not None:
-            by_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=y
-            )
-            weights = weights * by_class[codes]
-        l2 = 1.0 / (self.C * weights.sum()) if self.alpha is None else self.alpha
+        weights, l2 = self._weighted(X, y, codes, sample_weight)
         with use_threads(self.n_jobs):
             rows, ridge = equilibrated(X, weights, self.fit_intercept, l2)
             columns, K = rows.columns, len(self.classes_)
@@ -115,17 +140,29 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
                 pairs = zip(*raw, strict=True)
                 start = np.array([columns.from_raw(*pair) for pair in pairs])
             problem = self._problem(rows, codes, ridge, weights)
-            w0 = None if start is None else problem.parameters(start)
-            result = self._minimize(problem, w0)
-            W = problem.coefficients(result.w)
-            if l2 == 0.0 and separable(problem, result.w):
-                result = replace(result, status=Status.SEPARABLE)
+        return problem, None if start is None else problem.parameters(start), l2
+
+    def _keep(self, problem: LinearModel, result: Result) -> None:
+        """Set what the fit has found."""
+        columns, W = problem.rows.columns, problem.coefficients(result.w)
         coef, intercept = zip(*(columns.to_raw(w) for w in W), strict=True)
-        self.coef_ = np.array(coef).astype(X.dtype, copy=False)
-        self.intercept_ = np.array(intercept, dtype=X.dtype)
+        self.coef_, self.intercept_ = np.array(coef), np.array(intercept)
         self.n_iter_ = np.array([result.n_iter], dtype=np.int32)
-        self._finish(result)
-        return self
+        self.result_, self.history_ = result, result.trace.as_dict()
+
+    def _weighted(
+        self, X: Any, y: Any, codes: NDArray[np.intp], sample_weight: Any
+    ) -> tuple[Array, float]:
+        """Weights of the rows, those of the classes included, and of the ridge."""
+        weights = checked_weights(sample_weight, X)
+        _check_every_class(self.classes_, codes, weights)
+        if self.class_weight is not None:
+            by_class = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=y
+            )
+            weights = weights * by_class[codes]
+        l2 = 1.0 / (self.C * weights.sum()) if self.alpha is None else self.alpha
+        return weights, float(l2)
 
     def decision_function(self, X: Any) -> Array:
         """Return ``x'w + b`` for every row, one column per class if more than two.
@@ -161,7 +198,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         )
 
 
-class LogisticRegression(LinearClassifier):
+class LogisticRegression(InferenceMixin, LinearClassifier):
     """Logistic regression with an L2 penalty, solved to the exact minimizer.
 
     Two classes: minimizes
@@ -210,7 +247,8 @@ class LogisticRegression(LinearClassifier):
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
-        Coefficients, in the precision of X; one row for two classes.
+        Coefficients; one row for two classes. float64 also for float32 data: rounding
+        them would undo the fit where columns are far from 0 or nearly dependent.
     intercept_ : ndarray of shape (1,) or (n_classes,)
         Intercepts.
     n_iter_ : ndarray of shape (1,)
@@ -243,6 +281,31 @@ class LogisticRegression(LinearClassifier):
             y = 2.0 * codes - 1.0
             return LinearModel(LOGISTIC, rows, y, l2=ridge, sample_weight=weights)
         return SoftmaxModel(rows, codes, n_classes=K, l2=ridge, sample_weight=weights)
+
+    def _penalised(self) -> str:
+        if self.alpha is None:
+            free = np.isinf(self.C)
+            return "" if free else f"C must be inf, got {self.C!r}"
+        return f"alpha must be 0, got {self.alpha!r}" if self.alpha else ""
+
+    def _fitted_problem(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[LinearModel, Array, Array, float]:
+        X, y = validated(self, X, y, reset=False)
+        codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        if not np.all(self.classes_[codes] == y):
+            raise ValueError("y has labels that the fit has not seen")
+        weights, l2 = self._weighted(X, y, codes, sample_weight)
+        rows, ridge = equilibrated(X, weights, self.fit_intercept, l2)
+        problem = self._problem(rows, codes, ridge, weights)
+        pairs = zip(self.coef_, self.intercept_, strict=True)
+        W = np.array([rows.columns.from_raw(*pair) for pair in pairs])
+        estimate = self.coef_
+        if self.fit_intercept:
+            estimate = np.column_stack([estimate, self.intercept_])
+        if len(estimate) == 1:
+            estimate = estimate[0]
+        return problem, problem.parameters(W), estimate, float(weights.sum())
 
 
 class SigmoidLeastSquaresClassifier(LinearClassifier):

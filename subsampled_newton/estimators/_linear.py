@@ -16,6 +16,7 @@ from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows
 from subsampled_newton.estimators._base import (
     SOLVERS,
+    InferenceMixin,
     LinearEstimator,
     checked_weights,
     equilibrated,
@@ -91,7 +92,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
                     rows, target, weights, ridge, last, results
                 )
                 results.append(result)
-        self.coef_ = coef.astype(X.dtype, copy=False)
+        self.coef_ = coef
         self.intercept_ = intercept if self.fit_intercept else 0.0
         self.n_iter_: Any = np.array([result.n_iter for result in results])
         if y.ndim == 1:
@@ -134,6 +135,8 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
             progress=bool(self.verbose),
             seed=check_random_state(self.random_state).randint(2**31 - 1),
         )
+        if _refinement(result) is None:  # those know how exact they are
+            result = self._assured(problem, result)
         coef, constant = rows.columns.to_raw(result.w)
         intercept = constant * unit + mean if self.fit_intercept else 0.0
         return coef * unit, intercept, result
@@ -165,7 +168,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         return tags
 
 
-class LinearRegression(LeastSquaresEstimator):
+class LinearRegression(InferenceMixin, LeastSquaresEstimator):
     """Least squares, solved as exactly as float64 and the condition number allow.
 
     Minimizes ``sum_i s_i (y_i - x_i'w - b)**2``, as scikit-learn does, on columns that
@@ -201,7 +204,7 @@ class LinearRegression(LeastSquaresEstimator):
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
-        Coefficients w, in the precision of X.
+        Coefficients w, in float64 as those of `LogisticRegression`.
     intercept_ : float or ndarray of shape (n_targets,)
         Intercept b.
     rank_ : int
@@ -254,6 +257,30 @@ class LinearRegression(LeastSquaresEstimator):
         self.rank_ = run and run.whitener.rank - self.fit_intercept
         self.condition_ = run.whitener.condition if run else np.nan
 
+    def _penalised(self) -> str:
+        return ""
+
+    def _freedom(self, problem: LinearModel, total: float) -> float:
+        return total - problem.n_params
+
+    def _fitted_problem(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[LinearModel, Array, Array, float]:
+        X, y = validated(
+            self, X, y, reset=False, y_numeric=True, multi_output=np.ndim(y) > 1
+        )
+        if self.coef_.ndim == 2 or y.ndim == 2:
+            raise ValueError("y must be a vector: inference is for a single target")
+        weights = checked_weights(sample_weight, X)
+        rows, ridge = equilibrated(X, weights, self.fit_intercept, 0.0)
+        target = y.astype(np.float64)
+        problem = LinearModel(SQUARED, rows, target, l2=ridge, sample_weight=weights)
+        w = rows.columns.from_raw(self.coef_, float(self.intercept_))
+        estimate = self.coef_
+        if self.fit_intercept:
+            estimate = np.append(estimate, self.intercept_)
+        return problem, w, estimate, float(weights.sum())
+
 
 class Ridge(LeastSquaresEstimator):
     """Least squares with an L2 penalty, solved to the exact minimizer.
@@ -272,7 +299,7 @@ class Ridge(LeastSquaresEstimator):
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
-        Coefficients w, in the precision of X.
+        Coefficients w, in float64 as those of `LogisticRegression`.
     intercept_ : float or ndarray of shape (n_targets,)
         Intercept b.
     n_iter_, result_, history_, n_features_in_, feature_names_in_

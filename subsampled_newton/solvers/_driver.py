@@ -127,6 +127,9 @@ def minimize(
     ------
     ValueError, TypeError
         If an argument is not allowed. Numerical trouble is a status, not an exception.
+    KeyboardInterrupt
+        As it comes. Its attribute ``result`` then holds the last iterate, and a
+        checkpoint to go on from.
 
     Examples
     --------
@@ -178,77 +181,97 @@ def minimize(
             seconds = resume.seconds
             records = resume.records[:-1]
 
-        while True:
-            value, norm = _known(problem, state, tol)
-            status = state.outcome or _test(value, norm, tol)
-            seconds += max(0.0, _now() - clock)
-            rows_read = work.rows_read - rows_before
-            passes = rows_read / problem.n_samples
-            props = work.props - props_before
-            status = status or _limit(
-                state, passes, seconds, max_iter, max_passes, max_time
-            )
-            if norm is None and (full_trace or status is not None):
-                # Another point, so that the solver does not find this one evaluated.
-                shown = problem.at(state.point.w)
-                with work.uncounted():
-                    value, norm = shown.value, problem.gradient_norm(shown)
-            norm = math.nan if norm is None else norm
-            records.append(
-                (
-                    state.iteration,
-                    seconds,
-                    passes,
-                    props,
-                    value,
-                    norm,
-                    state.step_size,
-                    state.inner_iterations,
-                    state.hessian_rows,
+        kept = None
+        try:
+            while True:
+                value, norm = _known(problem, state, tol)
+                status = state.outcome or _test(value, norm, tol)
+                seconds += max(0.0, _now() - clock)
+                rows_read = work.rows_read - rows_before
+                passes = rows_read / problem.n_samples
+                props = work.props - props_before
+                status = status or _limit(
+                    state, passes, seconds, max_iter, max_passes, max_time
                 )
-            )
-            logger.debug(
-                "iteration %d: value %.12g, |g| %.3g", state.iteration, value, norm
-            )
-            bar(state.iteration, value, norm)
-            if callback is not None and callback(state) and status is None:
-                status = Status.CALLBACK_STOP
-            clock = _now()
-            if status is Status.CONVERGED and isinstance(solver, SecondOrder):
-                certificate = solver.certify(problem, state, rng)
-                if certificate is not None and not certificate.ok:
-                    status, state = None, solver.escape(state, certificate)
-            if status is not None:
-                break
-            state = solver.step(problem, state, rng)
+                if norm is None and (full_trace or status is not None):
+                    # Another point: the solver must not find this one evaluated.
+                    shown = problem.at(state.point.w)
+                    with work.uncounted():
+                        value, norm = shown.value, problem.gradient_norm(shown)
+                norm = math.nan if norm is None else norm
+                records.append(
+                    (
+                        state.iteration,
+                        seconds,
+                        passes,
+                        props,
+                        value,
+                        norm,
+                        state.step_size,
+                        state.inner_iterations,
+                        state.hessian_rows,
+                    )
+                )
+                cost = (seconds, rows_read, props)
+                kept = (len(records), state, dict(rng.bit_generator.state), cost)
+                logger.debug(
+                    "iteration %d: value %.12g, |g| %.3g", state.iteration, value, norm
+                )
+                bar(state.iteration, value, norm)
+                if callback is not None and callback(state) and status is None:
+                    status = Status.CALLBACK_STOP
+                clock = _now()
+                if status is Status.CONVERGED and isinstance(solver, SecondOrder):
+                    certificate = solver.certify(problem, state, rng)
+                    if certificate is not None and not certificate.ok:
+                        status, state = None, solver.escape(state, certificate)
+                if status is not None:
+                    break
+                state = solver.step(problem, state, rng)
+        except KeyboardInterrupt as error:  # the last iterate goes with it
+            if kept is not None:
+                last = _result(solver, records[: kept[0]], *kept[1:])
+                error.result = last  # type: ignore[attr-defined]
+            raise
 
         with work.uncounted():
             value, norm = state.point.value, problem.gradient_norm(state.point)
             bound = problem.suboptimality_bound(state.point.gradient)
 
-    checkpoint = Checkpoint(
-        state.point.w.copy(),
-        state.detached(),
-        dict(rng.bit_generator.state),
-        records,
-        seconds,
-        rows_read,
-        props,
-    )
-    return Result(
-        w=state.point.w.copy(),
+    rng_state = dict(rng.bit_generator.state)
+    return replace(
+        _result(solver, records, state, rng_state, (seconds, rows_read, props)),
         value=value,
         gradient_norm=norm,
         suboptimality_bound=bound,
         status=status,
+        certificate=certificate,
+    )
+
+
+def _result(
+    solver: Solver,
+    records: list[tuple[Any, ...]],
+    state: State,
+    rng_state: dict[str, Any],
+    cost: tuple[float, int, int],
+) -> Result:
+    """Result of a run that was interrupted after its last record."""
+    _, _, passes, _, value, norm, *_ = records[-1]
+    w = state.point.w.copy()
+    return Result(
+        w=w,
+        value=value,
+        gradient_norm=norm,
+        suboptimality_bound=math.inf,
+        status=Status.INTERRUPTED,
         solver=solver,
         n_iter=state.iteration,
         passes=passes,
-        props=props,
-        seconds=seconds,
+        props=cost[2],
+        seconds=cost[0],
         trace=Trace.from_records(records),
-        checkpoint=checkpoint,
-        certificate=certificate,
+        checkpoint=Checkpoint(w.copy(), state.detached(), rng_state, records, *cost),
     )
 
 

@@ -57,6 +57,7 @@ class Status(enum.Enum):
         "Lower tol, add a penalty, leave out nearly dependent columns, or use "
         "solver='auto'."
     )
+    INTERRUPTED = "The run was interrupted. Its checkpoint goes on where it was."
     CALLBACK_STOP = "The callback asked to stop."
 
     @property

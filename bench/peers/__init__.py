@@ -1,0 +1,1 @@
+"""``python -m bench peers``: our estimators against every rival that is installed."""

@@ -1,0 +1,1 @@
+"""Our solvers for benchopt, an outside judge: see README.md in this folder."""

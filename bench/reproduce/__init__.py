@@ -1,0 +1,1 @@
+"""Experiments of the papers, one command each: ``python -m bench reproduce``."""
