@@ -181,7 +181,7 @@ def _endings(name: Any, part: pd.DataFrame, scope: Scope) -> Iterator[Claim]:
             seed_row,
             f"{_on(name, part)}: Inexact {kind} stalls in the last phase (above 0.1 % "
             "of the gap, where SubH is below)",
-            "ALGORITHMS 10.1 (2)",
+            "expected of a reproduction",
             "may stall in the last 0.1 %",
             f"gap {spread(gaps[inexact])}",
             Verdict.HOLDS if stalls else Verdict.DOES_NOT_HOLD,
@@ -260,7 +260,7 @@ def _raw(rows: pd.DataFrame) -> Claim:
         "Y19",
         "covtype with raw columns (a stress test): from saturated starts SubH TR and "
         "CR lower the loss by more than 1 %, GD does not",
-        "ALGORITHMS 10.1",
+        "expected of a reproduction",
         "TR and CR leave, GD not",
         ", ".join(f"{number(median(lost[s]))}" for s in (*second, "gradient-descent")),
         Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD,
