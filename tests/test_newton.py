@@ -241,6 +241,14 @@ def test_every_status_has_a_sentence_with_advice():
         assert len(status.value) > 20
 
 
+def test_result_has_the_gradient():
+    problem = logistic()
+    result = minimize(problem, SubsampledNewton(1.0), max_iter=2)
+    gradient = problem.at(result.w).gradient
+    np.testing.assert_allclose(result.gradient, gradient, rtol=1e-12, atol=1e-16)
+    assert result.gradient_norm == np.linalg.norm(result.gradient)
+
+
 def test_result_is_shown_in_a_few_lines():
     result = minimize(logistic(), SubsampledNewton(1.0))
     shown = repr(result)

@@ -235,13 +235,15 @@ def minimize(
             raise
 
         with work.uncounted():
-            value, norm = state.point.value, problem.gradient_norm(state.point)
-            bound = problem.suboptimality_bound(state.point.gradient)
+            value, gradient = state.point.value, state.point.gradient.copy()
+            norm = problem.gradient_norm(state.point)
+            bound = problem.suboptimality_bound(gradient)
 
     rng_state = dict(rng.bit_generator.state)
     return replace(
         _result(solver, records, state, rng_state, (seconds, rows_read, props)),
         value=value,
+        gradient=gradient,
         gradient_norm=norm,
         suboptimality_bound=bound,
         status=status,
@@ -262,6 +264,7 @@ def _result(
     return Result(
         w=w,
         value=value,
+        gradient=np.full_like(w, math.nan),
         gradient_norm=norm,
         suboptimality_bound=math.inf,
         status=Status.INTERRUPTED,

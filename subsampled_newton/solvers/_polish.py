@@ -260,7 +260,7 @@ def _steep(problem: LinearModel, result: Result, allowed: float) -> bool:
             return True
     # Dependent columns: no gradient where there is no curvature.
     with np.errstate(all="ignore"):
-        inside = vectors.T @ (problem.at(result.w).gradient / size)
+        inside = vectors.T @ (result.gradient / size)
         step = inside / np.maximum(values, rounding)
         u = part.predictions(vectors @ step / size)
         beyond = _beyond_the_model(part, z, u)

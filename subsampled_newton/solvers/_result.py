@@ -120,6 +120,8 @@ class Result:
         Last iterate.
     value : float
         F(w).
+    gradient : ndarray of shape (n_params,)
+        Full gradient at ``w``, in float64; nan after Ctrl-C.
     gradient_norm : float
         Euclidean norm of the full gradient at ``w``, in float64. For a
         `NonlinearModel`, which may have parameters of any unit, the cosine of the angle
@@ -150,6 +152,7 @@ class Result:
 
     w: NDArray[np.float64]
     value: float
+    gradient: NDArray[np.float64]
     gradient_norm: float
     suboptimality_bound: float
     status: Status
