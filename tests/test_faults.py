@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import sklearn
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import NotFittedError
@@ -39,6 +40,18 @@ MODELS = {
     "least squares": LinearRegression(),
 }
 CLASSIFIERS = [name for name, model in MODELS.items() if hasattr(model, "C")]
+
+
+@pytest.fixture(autouse=True)
+def same_configuration():
+    """Undo what an interrupt between two lines of scikit-learn leaves switched off.
+
+    A fit sets ``skip_parameter_validation`` for its own time. When the signal comes in
+    the very line that restores it, every later test of the process goes unvalidated.
+    """
+    before = sklearn.get_config()
+    yield
+    sklearn.set_config(**before)
 
 
 class Fault:
