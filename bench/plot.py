@@ -37,6 +37,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "newton": {"color": BLACK},
     "newton-cg": {"color": GREY},
     "multilevel-newton": {"color": BLUE},
+    "dual-start-newton": {"color": RED},
     **{
         name: {"color": color, "linestyle": (0, (5, 1))}
         for name, color in {
@@ -109,6 +110,7 @@ MARKERS = {
     "subsampled-newton-leverage": "v",
     "subsampled-newton-row-norms": "^",
     "multilevel-newton": "D",
+    "dual-start-newton": "X",
     "lbfgs": "x",
     "gradient-descent": "+",
     "barzilai-borwein": "*",

@@ -14,6 +14,7 @@ __all__ = ["LABELS", "of_fits", "power", "summarize", "table"]
 
 LABELS = {
     "auto": "our default",
+    "dual-start-newton": "SDCA, then Newton-CG",
     "subsampled-newton": "sub-sampled 5 %, Cholesky",
     "subsampled-newton-cg": "sub-sampled 5 %, CG",
     "subsampled-newton-leverage": "sub-sampled 1 %, leverage",

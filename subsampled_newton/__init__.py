@@ -39,6 +39,7 @@ from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 from subsampled_newton.solvers._sizes import Growing, InverseStep, Lemma, Spectral
 from subsampled_newton.solvers.cubic import CubicRegularization
 from subsampled_newton.solvers.direct import DirectLeastSquares
+from subsampled_newton.solvers.dual_start import DualStartNewton
 from subsampled_newton.solvers.gradient import GradientDescent
 from subsampled_newton.solvers.heavy_ball import HeavyBall
 from subsampled_newton.solvers.lbfgs import LBFGS
@@ -75,6 +76,7 @@ __all__ = [
     "CubicRegularization",
     "Diagnosis",
     "DirectLeastSquares",
+    "DualStartNewton",
     "FiniteSum",
     "GradientDescent",
     "Growing",

@@ -428,7 +428,7 @@ class DenseRows(Rows):
 
     def row_norms(self) -> Array:
         out = np.empty(self.n_rows)
-        kernel = linear.row_norms()
+        kernel = linear.row_norms(sparse=False)
         view = self._X.view()
         view.flags.writeable = False
         columns = self.columns
@@ -500,12 +500,12 @@ class CSRRows(Rows):
         return np.stack([first - total * center, second])
 
     def row_norms(self) -> Array:
-        self.work.rows_read += self.n_rows
+        out = np.empty(self.n_rows)
+        kernel = linear.row_norms(sparse=True)
         scale, shift = self.columns.scale, self.columns.shift
+        self._run(lambda lo, hi: kernel(self._arrays, lo, hi, shift, scale, out))
         # ||D (x - m)||^2 = ||D x||^2 - 2 x'D^2 m + ||D m||^2 keeps the rows sparse.
-        X = self._X.astype(np.float64)
-        norms = X.multiply(X) @ scale**2 - 2.0 * (X @ (scale**2 * shift))
-        out: Array = norms + (scale * shift) @ (scale * shift) + self.columns.intercept
+        out += (scale * shift) @ (scale * shift) + self.columns.intercept
         return out
 
     def _block(self, lo: int, hi: int) -> sp.csr_array:

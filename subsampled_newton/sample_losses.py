@@ -138,10 +138,11 @@ def _squared_value(a: float, y: float) -> float:
 @inlinable()
 def _logistic_ascend(z: float, a: float, y: float, c: float) -> float:
     # With b = sigmoid(t) the derivative vanishes where t + m + c (sigmoid(t) - b0) = 0,
-    # which grows in t at a rate of 1 to 1 + c / 4. Newton's method, kept in a bracket.
+    # which grows in t at a rate of 1 to 1 + c / 4. Newton's method, kept in a bracket,
+    # from where it vanishes for b0 = sigmoid(-m), which holds at the solution.
     m, start = y * z, y * a
     low, high = -m - c * (1.0 - start), -m + c * start
-    t, last = 0.5 * (low + high), high - low
+    t, last = -m, high - low
     for _ in range(100):
         e = exp(-abs(t))
         q = 1.0 / (1.0 + e)
@@ -153,12 +154,16 @@ def _logistic_ascend(z: float, a: float, y: float, c: float) -> float:
             low = t
         step = slope / (1.0 + c * e * q * q)
         # Halve the bracket where Newton's steps leave it or do not become shorter.
-        if not (low < t - step < high and abs(step) < 0.5 * last):
-            step = t - 0.5 * (low + high)
-        t -= step
-        last = abs(step)
-        if last <= 1e-13 * (1.0 + abs(t) + c):
-            break
+        if low <= t - step <= high and abs(step) <= 0.5 * last:
+            last = abs(step)
+            t -= step
+            if last <= 1e-7 * (1.0 + abs(t)):
+                break  # half of its square is left
+        else:
+            last = high - low
+            t = 0.5 * (low + high)
+            if last <= 1e-15 * abs(t):
+                break
     solution: float = y / (1.0 + exp(-t))
     return solution
 

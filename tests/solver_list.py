@@ -18,6 +18,7 @@ from subsampled_newton import (
     SQUARED,
     SVRG,
     CubicRegularization,
+    DualStartNewton,
     FiniteSum,
     GradientDescent,
     Growing,
@@ -156,6 +157,7 @@ SOLVERS = {
         SubsampledNewton(0.3, curvature="gauss-newton"), MODELS
     ),
     "multilevel": Entry(MultilevelNewton(), CONVEX_MODELS),
+    "dual start": Entry(DualStartNewton(3), ("logistic", "least-squares")),
     "trust-region": Entry(TrustRegion(1.0), ALL, deterministic=True),
     "trust-region lanczos": Entry(
         TrustRegion(1.0, subproblem="lanczos"), ALL, deterministic=True

@@ -101,8 +101,6 @@ def test_unscaled_and_offset_columns_need_no_help(cancer):
 def reached(estimator, name, X, y):
     """Fit by the solver of a name as far as it is meant to go."""
     options = {"solver": name, "random_state": 0, "max_iter": 20_000, "C": 1e-2}
-    if name == "sdca":
-        options["fit_intercept"] = False
     if name == "sgd":
         options |= {"tol": 0.02, "max_iter": 500}
     if name == "heavy-ball":  # the intercept has no ridge: not strongly convex
@@ -116,7 +114,7 @@ def test_every_solver_by_name_finds_the_same_minimum(name, n_classes):
     X, y = make_classification(
         3000, 8, n_informative=6, n_classes=n_classes, flip_y=0.2, random_state=0
     )
-    if name == "sdca" and n_classes > 2:
+    if name in ("sdca", "dual-start-newton") and n_classes > 2:
         with pytest.raises(TypeError, match="SDCA needs the logistic or the squared"):
             reached(LogisticRegression(), name, X, y)
         return
@@ -130,7 +128,7 @@ def test_every_solver_by_name_finds_the_same_minimum(name, n_classes):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_sigmoid_least_squares_by_every_solver(name):
     X, y = make_classification(2000, 5, flip_y=0.2, random_state=0)
-    if name in ("multilevel-newton", "sdca"):
+    if name in ("multilevel-newton", "dual-start-newton", "sdca"):
         with pytest.raises(TypeError, match="needs"):
             reached(SigmoidLeastSquaresClassifier(), name, X, y)
         return

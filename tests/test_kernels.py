@@ -155,7 +155,7 @@ def test_row_norms_fill_their_rows_and_no_other(case):
     out = np.full(len(case.y), 7.0)
     scale = 1.0 + case.w**2
     X = case.x[0].T if case.layout is COLUMN_MAJOR else case.x[0]
-    linear.row_norms()(X, case.lo, case.hi, case.w, scale, out)
+    linear.row_norms(sparse=False)(X, case.lo, case.hi, case.w, scale, out)
     expected = np.full(len(case.y), 7.0)
     expected[case.lo : case.hi] = np.sum(((case.A - case.w) * scale) ** 2, axis=1)
     np.testing.assert_allclose(out, expected, rtol=1e-13)

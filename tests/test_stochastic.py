@@ -26,6 +26,7 @@ from subsampled_newton.kernels import epochs
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._samples import samples_of
 from subsampled_newton.solvers._variance_reduced import Memory, outcome
+from subsampled_newton.solvers.dual_start import DualStartNewton
 from subsampled_newton.solvers.sag import SAG
 from subsampled_newton.solvers.saga import SAGA
 from subsampled_newton.solvers.sdca import SDCA
@@ -514,6 +515,60 @@ def test_sdca_makes_use_of_a_start():
     assert far.n_iter <= 1.3 * cold
 
 
+@pytest.mark.parametrize("kind", ["dense", "csr", "centred"])
+@pytest.mark.parametrize("loss", [LOGISTIC, SQUARED], ids=lambda loss: loss.name)
+def test_sdca_finds_an_intercept_without_a_ridge(kind, loss):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 6)) * (rng.random((400, 6)) < 0.7)
+    y = np.where(X[:, 0] + 1.5 + rng.logistic(size=400) > 0.0, 1.0, -1.0)
+    weights = rng.integers(0, 3, 400).astype(float)
+    shift = X.mean(axis=0) if kind == "centred" else np.zeros(6)
+    columns = Columns(np.exp2(rng.integers(-2, 1, 6)), shift, intercept=True)
+    rows = as_rows(sp.csr_array(X) if kind == "csr" else X).with_columns(columns)
+    l2 = np.append(np.full(6, 0.02), 0.0)
+    problem = LinearModel(loss, rows, y, l2=l2, sample_weight=weights)
+    newton = minimize(problem, SubsampledNewton(1.0), tol=1e-12)
+    result = minimize(problem, SDCA(), seed=0, tol=1e-9)
+    assert result.converged
+    # About as many visits as with a ridge that holds the intercept for good.
+    held = LinearModel(loss, rows, y, l2=l2 + 0.02, sample_weight=weights)
+    visits = minimize(held, SDCA(), seed=0, tol=1e-9).n_iter
+    assert result.n_iter <= 1.5 * visits + 5
+    np.testing.assert_allclose(result.w, newton.w, rtol=0, atol=1e-7)
+    again = minimize(problem, SDCA(), result.w, seed=1, tol=1e-9)
+    assert again.n_iter <= 2
+    assert result.checkpoint.state.gap == math.inf  # only of the proximal problem
+
+
+def test_dual_start_is_sdca_and_then_newton():
+    problem = logistic(l2=0.01)
+    result = minimize(problem, DualStartNewton(3), seed=0)
+    ascent = minimize(problem, SDCA(), seed=0, max_iter=3)
+    np.testing.assert_array_equal(result.trace.value[:4], ascent.trace.value)
+    cg = SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
+    newton = minimize(problem, cg, ascent.w)
+    np.testing.assert_array_equal(result.w, newton.w)
+    assert result.n_iter == 3 + newton.n_iter
+
+
+def test_dual_start_worse_than_nothing_is_dropped():
+    # One visit with next to no ridge: the primal value of the dual variables is huge.
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 8))
+    y = np.where(rng.random(40) < 0.5, 1.0, -1.0)
+    problem = LinearModel(LOGISTIC, X, y, l2=1e-9)
+    assert minimize(problem, SDCA(), seed=0, max_iter=1).value > problem.value_at_zero()
+    values = []
+    result = minimize(
+        problem,
+        DualStartNewton(1),
+        seed=0,
+        callback=lambda state: values.append(state.point.value) or False,
+    )
+    assert result.converged
+    assert max(values[2:]) < problem.value_at_zero()
+
+
 # Errors at the border.
 
 
@@ -547,7 +602,7 @@ def test_centred_sparse_rows_are_refused(solver):
 def test_sdca_names_what_it_needs():
     X = np.ones((4, 2))
     free = LinearModel(SQUARED, X, np.ones(4), l2=[1.0, 0.0])
-    with pytest.raises(TypeError, match=r"l2 > 0 .* got 0 for parameter 1: give it"):
+    with pytest.raises(TypeError, match=r"l2 > 0 .* got 0 for parameter 1: use"):
         minimize(free, SDCA())
     poisson = LinearModel(POISSON, X, np.ones(4), l2=1.0)
     with pytest.raises(TypeError, match=r"squared loss, .* got the poisson loss: use"):

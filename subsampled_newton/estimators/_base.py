@@ -38,11 +38,12 @@ from subsampled_newton.inference import (
     wald_tests,
 )
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
-from subsampled_newton.losses import SQUARED
+from subsampled_newton.losses import LOGISTIC, SQUARED
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._polish import assured
 from subsampled_newton.solvers._result import Result
 from subsampled_newton.solvers.cubic import CubicRegularization
+from subsampled_newton.solvers.dual_start import DualStartNewton
 from subsampled_newton.solvers.gradient import GradientDescent
 from subsampled_newton.solvers.heavy_ball import HeavyBall
 from subsampled_newton.solvers.lbfgs import LBFGS
@@ -73,6 +74,7 @@ SOLVERS: dict[str, Solver] = {
     "newton": SubsampledNewton(1.0),
     "newton-cg": SubsampledNewton(1.0, linear_solver="cg"),
     "multilevel-newton": MultilevelNewton(),
+    "dual-start-newton": DualStartNewton(),
     "subsampled-newton": SubsampledNewton(),
     "subsampled-newton-cg": SubsampledNewton(linear_solver="cg"),
     "subsampled-newton-leverage": SubsampledNewton(0.01, sampling="leverage"),
@@ -379,10 +381,13 @@ def equilibrated(
 def _choose(problem: LinearModel) -> Solver:
     """Solver for ``"auto"``."""
     n, d = problem.n_samples, problem.n_params
+    intercept = problem.rows.columns.intercept
     if not problem.convex:
         fraction = max(0.05, 400 * d / n)  # 400 rows for each parameter
         return TrustRegion(1.0 if n <= SMALL or fraction > 0.5 else fraction)
     if d > FORMED_MAX_PARAMS:
+        if problem.loss is LOGISTIC and np.all(problem.l2[: d - intercept] > 0.0):
+            return DualStartNewton()
         return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
     if n <= max(SMALL, 40 * d) or problem.loss is SQUARED:
         return SubsampledNewton(1.0)

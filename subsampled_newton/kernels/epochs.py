@@ -369,16 +369,16 @@ def dense_gradient_steps(loss, column_major=False, plain=False):
 def dense_dual_ascent(ascend, column_major=False, plain=False):
     """Kernel of the steps of SDCA: exact maximization over one dual variable each.
 
-    ``w`` is (1, n_params), ``inverse`` is ``1 / (n l2)`` and ``NORM`` of a sample
-    ``sum_j inverse_j x_ij**2``.
+    ``factor`` is ``1 / (n l2)`` and ``NORM`` of a sample ``sum_j factor_j x_ij**2``.
     """
     where, load, ask = _reader(column_major, plain)
 
     @compiled(fastmath={"contract"})
-    def dense_dual_ascent_kernel(x, columns, inverse, samples, order, w, dual):
+    def dense_dual_ascent_kernel(x, columns, factor, samples, order, u, dual):
         stored = x[0]
         shift, scale = columns
-        buffer = np.ones((1, w.shape[1]))
+        w = u.reshape(1, u.size)
+        buffer = np.ones((1, u.size))
         rows = where(stored, buffer)
         for k in range(order.size):
             if k + AHEAD < order.size:
@@ -392,8 +392,8 @@ def dense_dual_ascent(ascend, column_major=False, plain=False):
             a = ascend(z, dual[i], samples[i, TARGET], stiffness)
             change = weight * (a - dual[i])
             dual[i] = a
-            for j in range(w.shape[1]):
-                w[0, j] += change * rows[at, j] * inverse[j]
+            for j in range(u.size):
+                u[j] += change * rows[at, j] * factor[j]
 
     return dense_dual_ascent_kernel
 

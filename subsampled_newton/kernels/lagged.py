@@ -323,14 +323,20 @@ def lagged_gradient_steps(loss, averaging):
 
 @functools.cache
 def sparse_dual_ascent(ascend):
-    """Kernel of the steps of SDCA: only parameters of the row change, none waits."""
+    """Kernel of the steps of SDCA: only parameters of the row change, none waits.
+
+    ``u`` are the coefficients of the stored columns, ``factor`` is ``1 / (n l2)`` for
+    them: one number if it is the same for all, two for the intercept, when there is
+    one. ``u`` has an entry for the intercept after those of the columns.
+    """
 
     @compiled()
-    def sparse_dual_ascent_kernel(x, columns, inverse, samples, order, w, dual):
+    def sparse_dual_ascent_kernel(x, columns, factor, samples, order, u, dual):
         data, indices, indptr = x
-        scale = columns[1]
-        n_columns = scale.size
-        intercept = w.shape[1] > n_columns
+        n_columns = columns[1].size
+        intercept = u.size > n_columns
+        # One factor is read again and again instead of one for each column.
+        mask = np.uint32(0 if factor.size == 1 + intercept else 0xFFFFFFFF)
         for k in range(order.size):
             if k + 2 * AHEAD < order.size:
                 prefetch(indptr, order[k + 2 * AHEAD])
@@ -341,10 +347,9 @@ def sparse_dual_ascent(ascend):
                 _ask_for(indices, indptr[later], indptr[later + 1])
             i = np.uint64(order[k])
             start, stop = np.uint64(indptr[i]), np.uint64(indptr[order[k] + 1])
-            z = w[0, n_columns] if intercept else 0.0
+            z = u[n_columns] if intercept else 0.0
             for q in range(start, stop):
-                j = np.uint32(indices[q])
-                z += data[q] * scale[j] * w[0, j]
+                z += data[q] * u[np.uint32(indices[q])]
             weight = samples[i, WEIGHT]
             stiffness = weight * samples[i, NORM]
             a = ascend(z, dual[i], samples[i, TARGET], stiffness)
@@ -352,8 +357,8 @@ def sparse_dual_ascent(ascend):
             dual[i] = a
             for q in range(start, stop):
                 j = np.uint32(indices[q])
-                w[0, j] += change * data[q] * scale[j] * inverse[j]
+                u[j] += change * factor[j & mask] * data[q]
             if intercept:
-                w[0, n_columns] += change * inverse[n_columns]
+                u[n_columns] += change * factor[factor.size - 1]
 
     return sparse_dual_ascent_kernel

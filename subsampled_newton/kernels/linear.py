@@ -141,17 +141,34 @@ def column_sums():
 
 
 @functools.cache
-def row_norms():
-    """Kernel that fills ``out[i] = sum_j ((x_ij - shift_j) scale_j)**2``."""
+def row_norms(sparse: bool):
+    """Kernel that fills ``out[i] = sum_j ((x_ij - shift_j) scale_j)**2``.
 
-    @compiled(fastmath={"reassoc", "contract"})
-    def row_norms_kernel(X, lo, hi, shift, scale, out):
-        block, norms = X[lo:hi], out[lo:hi]
-        for i in range(block.shape[0]):
-            total = 0.0
-            for j in range(block.shape[1]):
-                value = (block[i, j] - shift[j]) * scale[j]
-                total += value * value
-            norms[i] = total
+    That of a CSR matrix sums ``(x_ij - shift_j)**2 - shift_j**2``, scaled: what a row
+    has beyond the norm of ``shift``, which all share.
+    """
+    if sparse:
+
+        @compiled()
+        def row_norms_kernel(x, lo, hi, shift, scale, out):
+            data, indices, indptr = x
+            for i in range(lo, hi):
+                total = 0.0
+                for k in range(np.uintp(indptr[i]), np.uintp(indptr[i + 1])):
+                    j, value = np.uintp(indices[k]), np.float64(data[k])
+                    total += value * (value - 2.0 * shift[j]) * scale[j] * scale[j]
+                out[i] = total
+
+    else:
+
+        @compiled(fastmath={"reassoc", "contract"})
+        def row_norms_kernel(X, lo, hi, shift, scale, out):
+            block, norms = X[lo:hi], out[lo:hi]
+            for i in range(block.shape[0]):
+                total = 0.0
+                for j in range(block.shape[1]):
+                    value = (block[i, j] - shift[j]) * scale[j]
+                    total += value * value
+                norms[i] = total
 
     return row_norms_kernel

@@ -152,11 +152,31 @@ class Samples:
             return lagged.lagged_gradient_steps(self.loss, averaging)
         return epochs.dense_gradient_steps(self.loss, *self._storage)
 
-    def dual_ascent(self, dual: DualLoss) -> Any:
-        """Kernel of dual coordinate ascent."""
+    def dual_ascent(
+        self, loss: DualLoss, l2: Array, order: Indices, w: Array, dual: Array
+    ) -> Array:
+        """Return ``w(a)`` after exact steps along the dual variables in order.
+
+        ``dual`` changes in place; ``w`` does not.
+        """
+        factor = 1.0 / (self.n * l2)
         if self._sparse:
-            return lagged.sparse_dual_ascent(dual.ascend)
-        return epochs.dense_dual_ascent(dual.ascend, *self._storage)
+            kernel: Any = lagged.sparse_dual_ascent(loss.ascend)
+            n_raw = len(self.columns[1])
+            scale = np.append(self.columns[1], 1.0)[: len(w)]
+            factor *= scale * scale
+            if np.all(factor[:n_raw] == factor[0]):
+                factor = factor[n_raw - 1 :]
+        else:
+            kernel = epochs.dense_dual_ascent(loss.ascend, *self._storage)
+            scale = np.ones(len(w))
+        u = scale * w
+        for start in range(0, len(order), self.chunk):
+            part = order[start : start + self.chunk]
+            kernel(self.x, self.columns, factor, self.table, part, u, dual)
+        self.count(len(order))
+        solution: Array = u / scale
+        return solution
 
     @property
     def _sparse(self) -> bool:
