@@ -152,13 +152,15 @@ def _logistic_ascend(z: float, a: float, y: float, c: float) -> float:
             high = t
         else:
             low = t
-        step = slope / (1.0 + c * e * q * q)
+        curvature = e * q * q
+        step = slope / (1.0 + c * curvature)
         # Halve the bracket where Newton's steps leave it or do not become shorter.
         if low <= t - step <= high and abs(step) <= 0.5 * last:
             last = abs(step)
+            if last <= 1e-5:  # its square is left of t, its cube of the sigmoid
+                bend = 0.5 * (1.0 - 2.0 * b) * step
+                return float(y * (b - curvature * step * (1.0 - bend)))
             t -= step
-            if last <= 1e-7 * (1.0 + abs(t)):
-                break  # half of its square is left
         else:
             last = high - low
             t = 0.5 * (low + high)

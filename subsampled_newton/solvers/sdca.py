@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -30,9 +31,24 @@ class SDCAState(State):
 
     dual: Array | None = None
     """Dual variables ``a_i``: minus the derivatives of the losses, at the solution."""
-    gap: float = math.inf
-    """Duality gap ``F(w) - D(a) >= F(w) - min F``; inf with a free intercept."""
     samples: Samples | None = None
+
+    @cached_property
+    def gap(self) -> float:
+        """Duality gap ``F(w) - D(a) >= F(w) - min F``.
+
+        inf before the first step, in a checkpoint, and with a free intercept.
+        """
+        point = self.point
+        if self.dual is None or not isinstance(point, LinearPoint):
+            return math.inf
+        problem = point.problem
+        loss = dual_loss(problem.loss)
+        if loss is None or problem.l2[-1] == 0.0:
+            return math.inf
+        kernel = epochs.dual_gap(loss.gap)
+        total = kernel(point.z, self.dual, problem.y, problem.weights)
+        return float(total) / problem.n_samples
 
     def detached(self) -> Self:
         """Without what can be computed again."""
@@ -109,19 +125,16 @@ class SDCA:
             dual, w = _start(problem, loss, l2, state.point)
         else:
             dual, w = state.dual.copy(), state.point.w.copy()
-        free = problem.l2[-1] == 0.0
-        if free:  # the intercept for these dual variables and the new centre
+        if (
+            problem.l2[-1] == 0.0
+        ):  # the intercept for these dual variables and the new centre
             w[-1] += (problem.weights @ dual) / (problem.n_samples * l2[-1])
         w = samples.dual_ascent(loss, l2, samples.shuffled(rng), w, dual)
-        point = problem.at(w)
-        assert isinstance(point, LinearPoint)
-        gap = epochs.dual_gap(loss.gap)(point.z, dual, problem.y, problem.weights)
         return SDCAState(
-            point,
+            problem.at(w),
             iteration=state.iteration + 1,
             inner_iterations=samples.n,
             dual=dual,
-            gap=math.inf if free else float(gap) / problem.n_samples,
             samples=samples,
         )
 
