@@ -404,11 +404,11 @@ class DenseRows(Rows):
         columns = self.columns
 
         def block(lo: int, hi: int) -> Array:
-            out = np.zeros((d + 2 - d % 2,) * 2)
+            out = np.zeros((d // 8 * 8 + 8,) * 2)
             kernel(self._arrays[0], lo, hi, h, columns.shift, columns.scale, out)
             return out
 
-        total = self._sum(block, (d + 1) ** 2, cost=1 + d // 8)
+        total = self._sum(block, (d + 1) ** 2, cost=1 + d // 16)
         return _symmetric(total, self.n_params)
 
     def _first_row(self) -> Array:

@@ -13,6 +13,7 @@ FLOORS = {
     "_jit": 0.0,
     "_parallel": 0.0,
     "_prefetch": 0.0,
+    "_tile": 0.0,
     "_dual": 0.1,
     "_elementary": 0.1,
     "_dual_rules": 0.2,
@@ -95,7 +96,7 @@ FLOORS = {
 }
 FREE = ("kernels", "solvers", "subproblems")  # package docstrings only
 ALLOWED = {  # third-party package -> modules that may import it
-    "numba": ("_jit", "_prefetch", "_dual", "_dual_rules", "_user_function"),
+    "numba": ("_jit", "_prefetch", "_tile", "_dual", "_dual_rules", "_user_function"),
     "sklearn": (
         "estimators._base",
         "estimators._linear",
