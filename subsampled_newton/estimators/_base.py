@@ -42,6 +42,7 @@ from subsampled_newton.losses import LOGISTIC, SQUARED
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._polish import assured
 from subsampled_newton.solvers._result import Result
+from subsampled_newton.solvers._sizes import Growing
 from subsampled_newton.solvers.cubic import CubicRegularization
 from subsampled_newton.solvers.dual_start import DualStartNewton
 from subsampled_newton.solvers.gradient import GradientDescent
@@ -384,7 +385,9 @@ def _choose(problem: LinearModel) -> Solver:
     intercept = problem.rows.columns.intercept
     if not problem.convex:
         fraction = max(0.05, 400 * d / n)  # 400 rows for each parameter
-        return TrustRegion(1.0 if n <= SMALL or fraction > 0.5 else fraction)
+        if n <= SMALL or fraction > 0.5:
+            return TrustRegion(1.0)
+        return TrustRegion(Growing(fraction, 1.5))  # a fixed sample has no last digits
     if d > FORMED_MAX_PARAMS:
         if problem.loss is LOGISTIC and np.all(problem.l2[: d - intercept] > 0.0):
             return DualStartNewton()

@@ -327,8 +327,9 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
     n_jobs, verbose
         As in `LogisticRegression`.
     solver : str or Solver, default "auto"
-        ``"auto"``: `TrustRegion` with the full Hessian when the rows are few, with 5 %
-        of the rows when they are many. See `SOLVERS` for the others.
+        ``"auto"``: `TrustRegion` with the full Hessian when the rows are few, with a
+        sample that grows by half in every iteration when they are many. See `SOLVERS`
+        for the others.
 
     Attributes
     ----------
