@@ -64,6 +64,23 @@ def test_gradients_of_the_steps_correct_what_the_sample_misjudges(monkeypatch):
     assert corrected.n_iter <= 0.6 * plain.n_iter
 
 
+def test_short_steps_read_the_rows_once_and_no_sample(monkeypatch):
+    problem, _ = rare_columns()
+    result = minimize(problem, MultilevelNewton(), tol=1e-10, seed=0)
+    steps = np.diff(result.trace.passes)
+    np.testing.assert_allclose(steps[-2:], 1.0, rtol=1e-12)
+    assert steps[2] > 1.05
+    cut = minimize(
+        problem, MultilevelNewton(), tol=1e-10, seed=0, max_iter=result.n_iter - 1
+    )
+    again = minimize(problem, MultilevelNewton(), tol=1e-10, resume=cut)
+    np.testing.assert_array_equal(again.w, result.w)
+    np.testing.assert_array_equal(again.trace.passes, result.trace.passes)
+    monkeypatch.setattr(multilevel, "SETTLED", 0.0)
+    always = minimize(problem, MultilevelNewton(), tol=1e-10, seed=0)
+    assert result.n_iter <= always.n_iter
+
+
 def test_a_start_away_from_zero_is_kept():
     problem = logistic(n=3000)
     optimum = minimize(problem, SubsampledNewton(1.0)).w

@@ -25,6 +25,9 @@ __all__ = ["MultilevelNewton", "MultilevelState"]
 
 MIN_ROWS_PER_PARAM = 20
 """A smaller sample has a Hessian that is wrong by more than sqrt(1 / 20) somewhere."""
+SETTLED = 1e-4
+"""Decrement below which the Hessian stays: it changes by about the square root, 1 %,
+less than the sample misjudges it."""
 MEMORY = 10
 """Pairs kept. They come from the full gradients that the steps compute anyway."""
 
@@ -42,12 +45,16 @@ class MultilevelState(State):
     size: int = 0
     """Rows that the next sample is to have."""
     decrement: float = math.nan
+    model: np.ndarray | None = None
+    """Hessian of the sample, without the updates."""
+    model_w: np.ndarray | None = None
+    """Where it was taken."""
     pairs: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     """Last steps and the changes of the full gradient along them."""
 
     def detached(self) -> MultilevelState:
-        """Without what can be computed again: the point and the gathered rows."""
-        return replace(super().detached(), part=None)
+        """Without what can be computed again."""
+        return replace(super().detached(), part=None, model=None)
 
 
 @dataclass(frozen=True)
@@ -59,13 +66,13 @@ class MultilevelNewton:
        ``sum_j x_ij**2 / sum_k x_kj**2``: rows that alone carry a column are certain.
     2. Minimize on a tenth of the sample, then on the sample, each to its statistical
        accuracy: a Newton decrement of ``0.3 d / rows``.
-    3. Newton steps on all rows with the Hessian of the sample at the current point and
-       Armijo's rule: one read of the data a step, and a contraction of the error of
-       about ``sqrt(d / rows)``. The full gradients of the steps so far correct the
-       Hessian by BFGS updates, for nothing: directions that the sample misjudges would
-       converge by a factor 2 a step, and take two steps together instead. Take twice
-       the rows when a step is shortened or the decrement falls by less than 4. All
-       rows, in the end, is Newton's method.
+    3. Newton steps on all rows with the Hessian of the sample, at the current point
+       until the steps are short, and Armijo's rule: one read of the data a step, and a
+       contraction of the error of about ``sqrt(d / rows)``. The full gradients of the
+       steps so far correct the Hessian by BFGS updates, for nothing: directions that
+       the sample misjudges would converge by a factor 2 a step, and take two steps
+       together instead. Take twice the rows when a step is shortened or the decrement
+       falls by less than 4. All rows, in the end, is Newton's method.
 
     Parameters
     ----------
@@ -120,9 +127,10 @@ class MultilevelNewton:
         if state.gradient_estimate is not None:
             return self._start(problem, state.part, state, rng)
         point, previous = state.point, state.decrement
-        assert isinstance(point, LinearPoint)
-        hessian = point.hessian_on(state.part, state.rows)
-        H = hessian.dense()
+        state = self._modelled(problem, state)
+        part, H = state.part, state.model
+        assert part is not None
+        assert H is not None
         for s, y in state.pairs:
             H = bfgs_update(H, s, y)
         step = newton_step(H, point.gradient)
@@ -134,14 +142,22 @@ class MultilevelNewton:
             point=descent.point or point,
             iteration=state.iteration + 1,
             step_size=descent.step_size,
-            hessian_rows=hessian.rows.n_rows,
+            hessian_rows=part.n_samples,
             decrement=decrement,
         )
         if state.part is problem:
             return replace(state, outcome=descent.outcome)
         if descent.step_size < 1.0 or decrement > 0.25 * previous:
             # The sample misjudges more than a correction can mend: take another.
-            return replace(state, part=None, rows=None, size=2 * state.size, pairs=())
+            return replace(
+                state,
+                part=None,
+                rows=None,
+                model=None,
+                model_w=None,
+                size=2 * state.size,
+                pairs=(),
+            )
         pair = (state.point.w - point.w, state.point.gradient - point.gradient)
         return replace(state, pairs=(*state.pairs[1 - MEMORY :], pair))
 
@@ -162,6 +178,23 @@ class MultilevelNewton:
         weights = np.asarray(sample.weights) * sample.n_rows
         part = problem.restrict(sample.rows, weights)
         return replace(state, rows=sample.rows, weights=weights, part=part)
+
+    def _modelled(
+        self, problem: LinearModel, state: MultilevelState
+    ) -> MultilevelState:
+        """State with the Hessian of its sample, a new one while steps are long."""
+        assert state.part is not None
+        settled = state.part is not problem and state.decrement < SETTLED
+        if state.model_w is None or not settled:
+            point = state.point
+            assert isinstance(point, LinearPoint)
+            H = point.hessian_on(state.part, state.rows).dense()
+            return replace(state, model=H, model_w=point.w)
+        if state.model is None:
+            with problem.work.uncounted():  # the interrupted run has paid for it
+                H = problem.at(state.model_w).hessian_on(state.part, state.rows).dense()
+            return replace(state, model=H)
+        return state
 
     def _start(
         self,
