@@ -89,6 +89,25 @@ class Columns:
             g[-1] = total
         return g
 
+    def to_raw_classes(self, W: Array) -> tuple[Array, Array]:
+        """`to_raw` of every row."""
+        U = W[:, : len(self.scale)] * self.scale
+        constants = W[:, -1].copy() if self.intercept else np.zeros(len(W))
+        if np.any(self.shift):
+            constants -= U @ self.shift
+        return U, constants
+
+    def class_gradient(self, raw: Array, totals: Array) -> Array:
+        """`gradient` of every row."""
+        G = np.empty((len(raw), self.n_params))
+        columns = G[:, : len(self.scale)]
+        if np.any(self.shift):
+            raw = raw - totals[:, None] * self.shift
+        np.multiply(raw, self.scale, out=columns)
+        if self.intercept:
+            G[:, -1] = totals
+        return G
+
     def transform(self, A: Array, ones: Array) -> Array:
         """``S [X, 1]`` in the parameters from ``S X`` (k, n_raw) and ``S 1`` (k,)."""
         out = np.empty((len(A), self.n_params))

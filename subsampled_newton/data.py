@@ -11,6 +11,7 @@ in float64, also for float32 data, in an order that does not depend on the threa
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -219,12 +220,13 @@ class Rows(ABC):
         Z = np.empty((len(W), self.n_rows))
 
         def block(lo: int, hi: int) -> Array:
-            out = np.zeros((len(W) + 1, self._n_raw + 1))
-            kernel(self._arrays, lo, hi, y, weights, U, constants, Z, out)
+            out = np.zeros(U.size + len(W) + 1)
+            G, sums = out[: U.size].reshape(U.shape), out[U.size :]
+            kernel(self._arrays, lo, hi, y, weights, U, constants, Z, G, sums)
             return out
 
-        total = self._sum(block, (len(W) + 1) * self._n_raw, cost=len(W)) / self.n_rows
-        return Z, float(total[-1, 0]), self._class_gradient(total[:-1])
+        total = self._sum(block, cost=len(W)) / self.n_rows
+        return Z, float(total[-1]), self._class_gradient(total[:-1], U.shape)
 
     def class_hess_vec(self, P: Array, weights: Array, V: Array) -> Array:
         """Product with the softmax Hessian of probabilities P, in one read."""
@@ -232,12 +234,13 @@ class Rows(ABC):
         kernel = softmax.hess_vec(self.layout)
 
         def block(lo: int, hi: int) -> Array:
-            out = np.zeros((len(V), self._n_raw + 1))
-            kernel(self._arrays, lo, hi, P, weights, U, constants, out)
+            out = np.zeros(U.size + len(V))
+            G, sums = out[: U.size].reshape(U.shape), out[U.size :]
+            kernel(self._arrays, lo, hi, P, weights, U, constants, G, sums)
             return out
 
-        total = self._sum(block, len(V) * self._n_raw, cost=len(V))
-        return self._class_gradient(total)
+        total = self._sum(block, cost=len(V))
+        return self._class_gradient(total, U.shape)
 
     def class_hessian(self, P: Array, weights: Array) -> Array:
         """Hessian of the softmax loss in the basis of `softmax_model`, formed.
@@ -298,11 +301,17 @@ class Rows(ABC):
         return float(total[0]) / self.n_rows
 
     def _raw_classes(self, W: Array) -> tuple[Array, Array]:
-        raw = [self.columns.to_raw(w) for w in W]
-        return np.array([u for u, _ in raw]), np.array([c for _, c in raw])
+        """Coefficients of the stored columns as the layout wants them, constants."""
+        U, constants = self.columns.to_raw_classes(W)
+        return np.ascontiguousarray(U.T) if self.layout.by_column else U, constants
 
-    def _class_gradient(self, total: Array) -> Array:
-        return np.array([self.columns.gradient(row[:-1], row[-1]) for row in total])
+    def _class_gradient(self, total: Array, shape: tuple[int, ...]) -> Array:
+        """Gradient in the parameters from raw sums, those of the columns first."""
+        size = math.prod(shape)
+        raw = total[:size].reshape(shape)
+        if self.layout.by_column:
+            raw = raw.T
+        return self.columns.class_gradient(raw, total[size:])
 
     @abstractmethod
     def row_norms(self) -> Array:

@@ -7,6 +7,16 @@ argument is a tuple of the arrays that hold the matrix:
     ``z[i] = x_(lo + i)'w + offset`` for the rows ``lo <= lo + i < hi``.
 ``axpy(x, lo, hi, r, g)``
     ``g += sum_i r[i] x_(lo + i)``.
+
+and the same for several classes at once, with z and r of the shape (n_classes, n):
+
+``class_dot(x, lo, hi, w, offset, z)``
+    ``z[k, i] = x_(lo + i)'w_k + offset[k]``.
+``class_axpy(x, lo, hi, r, g)``
+    ``g_k += sum_i r[k, i] x_(lo + i)``.
+
+There ``w`` and ``g`` are matrices with one row per class or, where ``by_column``, with
+one row per column: a sparse row then finds the numbers of all classes side by side.
 """
 
 from collections.abc import Callable
@@ -29,6 +39,9 @@ class Layout(NamedTuple):
     name: str
     dot: Callable[..., None]
     axpy: Callable[..., None]
+    class_dot: Callable[..., None]
+    class_axpy: Callable[..., None]
+    by_column: bool = False
 
 
 @inlinable(fastmath=_DENSE)
@@ -121,6 +134,60 @@ def _axpy_csr(x, lo, hi, r, g):
             g[np.uintp(indices[k])] += r_i * data[k]
 
 
-ROW_MAJOR = Layout("row-major", _dot_row_major, _axpy_row_major)
-COLUMN_MAJOR = Layout("column-major", _dot_column_major, _axpy_column_major)
-CSR = Layout("csr", _dot_csr, _axpy_csr)
+def _class_by_class(dot, axpy):
+    """Products with several classes, one after the other while a block is cached."""
+
+    @inlinable()
+    def class_dot(x, lo, hi, w, offset, z):
+        for k in range(offset.size):
+            dot(x, lo, hi, w[k], offset[k], z[k])
+
+    @inlinable()
+    def class_axpy(x, lo, hi, r, g):
+        for k in range(r.shape[0]):
+            axpy(x, lo, hi, r[k], g[k])
+
+    return class_dot, class_axpy
+
+
+@inlinable()
+def _class_dot_csr(x, lo, hi, w, offset, z):
+    data, indices, indptr = x
+    sums = np.empty(offset.size)
+    for i in range(hi - lo):
+        for k in range(sums.size):
+            sums[k] = offset[k]
+        for q in range(np.uintp(indptr[lo + i]), np.uintp(indptr[lo + i + 1])):
+            value, column = data[q], w[np.uintp(indices[q])]
+            for k in range(sums.size):
+                sums[k] += value * column[k]
+        for k in range(sums.size):
+            z[k, i] = sums[k]
+
+
+@inlinable()
+def _class_axpy_csr(x, lo, hi, r, g):
+    data, indices, indptr = x
+    factors = np.empty(r.shape[0])
+    for i in range(hi - lo):
+        for k in range(factors.size):
+            factors[k] = r[k, i]
+        for q in range(np.uintp(indptr[lo + i]), np.uintp(indptr[lo + i + 1])):
+            value, column = data[q], g[np.uintp(indices[q])]
+            for k in range(factors.size):
+                column[k] += value * factors[k]
+
+
+ROW_MAJOR = Layout(
+    "row-major",
+    _dot_row_major,
+    _axpy_row_major,
+    *_class_by_class(_dot_row_major, _axpy_row_major),
+)
+COLUMN_MAJOR = Layout(
+    "column-major",
+    _dot_column_major,
+    _axpy_column_major,
+    *_class_by_class(_dot_column_major, _axpy_column_major),
+)
+CSR = Layout("csr", _dot_csr, _axpy_csr, _class_dot_csr, _class_axpy_csr, True)

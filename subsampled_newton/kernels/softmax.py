@@ -35,30 +35,29 @@ by entry: three times the time of a product in vector code, for a quarter of the
 @functools.cache
 def matvec(layout: Layout):
     """Kernel that fills ``out[:, lo:hi]`` with predictions."""
-    dot = layout.dot
+    class_dot = layout.class_dot
 
     @compiled()
     def softmax_matvec_kernel(x, lo, hi, w, offset, out):
         for start in range(lo, hi, BLOCK):
             stop = min(start + BLOCK, hi)
-            for k in range(w.shape[0]):
-                dot(x, start, stop, w[k], offset[k], out[k, start:stop])
+            class_dot(x, start, stop, w, offset, out[:, start:stop])
 
     return softmax_matvec_kernel
 
 
 @functools.cache
 def evaluate(layout: Layout):
-    """Kernel that fills ``z[:, lo:hi]`` and adds value and gradient to ``out``.
+    """Kernel that fills ``z[:, lo:hi]`` and adds gradient and value.
 
-    ``out`` has one row per class, ``sum_i s_i (p_ki - [y_i = k]) (x_i, 1)``, and a last
-    row that begins with the sum of the losses.
+    ``g`` receives ``sum_i s_i (p_ki - [y_i = k]) x_i`` as the layout wants it, ``sums``
+    (n_classes + 1) the sums of the factors and that of the losses.
     """
-    dot, axpy = layout.dot, layout.axpy
+    class_dot, class_axpy = layout.class_dot, layout.class_axpy
 
     @compiled()
-    def softmax_evaluate_kernel(x, lo, hi, y, s, w, offset, z, out):
-        n_classes, n_columns = w.shape
+    def softmax_evaluate_kernel(x, lo, hi, y, s, w, offset, z, g, sums):
+        n_classes = offset.size
         p = np.empty((n_classes, BLOCK))
         top, others, first = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
         f = np.empty(BLOCK)
@@ -66,8 +65,7 @@ def evaluate(layout: Layout):
             stop = min(start + BLOCK, hi)
             n = stop - start
             y_block, s_block = y[start:stop], s[start:stop]
-            for k in range(n_classes):
-                dot(x, start, stop, w[k], offset[k], z[k, start:stop])
+            class_dot(x, start, stop, w, offset, z[:, start:stop])
             softmax_normalise(z[:, start:stop], p, top, others, first)
             softmax_value(z[:, start:stop], y_block, top, others, f)
             for i in range(n):
@@ -79,24 +77,24 @@ def evaluate(layout: Layout):
                     rest = -others[i] / (1.0 + others[i])
                     own = rest if first[i] == k else r[i] - 1.0
                     r[i] = s_block[i] * (own if y_block[i] == k else r[i])
-                axpy(x, start, stop, r, out[k, :n_columns])
-                out[k, n_columns] += total(r)
-            out[n_classes, 0] += total(f[:n])
+                sums[k] += total(r)
+            class_axpy(x, start, stop, p[:, :n], g)
+            sums[n_classes] += total(f[:n])
 
     return softmax_evaluate_kernel
 
 
 @functools.cache
 def hess_vec(layout: Layout):
-    """Kernel that adds ``sum_i s_i D_i (X v)_i (x_i, 1)'`` to ``out``, class by class.
+    """Kernel that adds ``sum_i s_i D_i (X v)_i (x_i, 1)'`` to ``g`` and ``sums``.
 
-    ``D_i = diag(p_i) - p_i p_i'``.
+    ``D_i = diag(p_i) - p_i p_i'``; ``v`` and ``g`` are as the layout wants them.
     """
-    dot, axpy = layout.dot, layout.axpy
+    class_dot, class_axpy = layout.class_dot, layout.class_axpy
 
     @compiled()
-    def softmax_hess_vec_kernel(x, lo, hi, p, s, v, offset, out):
-        n_classes, n_columns = v.shape
+    def softmax_hess_vec_kernel(x, lo, hi, p, s, v, offset, g, sums):
+        n_classes = offset.size
         u = np.empty((n_classes, BLOCK))
         largest, center, mean = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
         for start in range(lo, hi, BLOCK):
@@ -106,8 +104,8 @@ def hess_vec(layout: Layout):
             for i in range(n):
                 largest[i] = -1.0
                 mean[i] = 0.0
+            class_dot(x, start, stop, v, offset, u[:, :n])
             for k in range(n_classes):
-                dot(x, start, stop, v[k], offset[k], u[k, :n])
                 p_block, u_block = p[k, start:stop], u[k, :n]
                 for i in range(n):
                     above = p_block[i] > largest[i]
@@ -124,8 +122,8 @@ def hess_vec(layout: Layout):
                 p_block, u_block = p[k, start:stop], u[k, :n]
                 for i in range(n):
                     u_block[i] = s_block[i] * p_block[i] * (u_block[i] - mean[i])
-                axpy(x, start, stop, u_block, out[k, :n_columns])
-                out[k, n_columns] += total(u_block)
+                sums[k] += total(u_block)
+            class_axpy(x, start, stop, u[:, :n], g)
 
     return softmax_hess_vec_kernel
 
