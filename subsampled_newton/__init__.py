@@ -32,6 +32,7 @@ from subsampled_newton.losses import (
     tukey,
 )
 from subsampled_newton.nonlinear_model import NonlinearModel
+from subsampled_newton.persistence import load
 from subsampled_newton.problem import FiniteSum, check_derivatives
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import State, minimize
@@ -114,6 +115,7 @@ __all__ = [
     "huber",
     "leverage_scores",
     "link_squared",
+    "load",
     "minimize",
     "pseudo_huber",
     "smoothness",

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "subsampled_newton"
 # Lower number, lower floor. A module may import from lower floors only; the order
 # inside a floor is part of the table.
 FLOORS = {
+    "_archive": 0.0,
     "_jit": 0.0,
     "_parallel": 0.0,
     "_prefetch": 0.0,
@@ -92,6 +93,7 @@ FLOORS = {
     "estimators._nonlinear": 5.1,
     "estimators._warmup": 5.2,
     "estimators": 5.3,
+    "persistence": 5.4,
     "": 6.0,
 }
 FREE = ("kernels", "solvers", "subproblems")  # package docstrings only

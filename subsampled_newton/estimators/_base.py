@@ -7,6 +7,7 @@ copied, the objective is the same, and ``tol`` has no unit.
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from subsampled_newton import _archive
 from subsampled_newton.columns import Columns
 from subsampled_newton.data import CHUNK, Rows, as_rows, check_sparse
 from subsampled_newton.inference import (
@@ -161,6 +163,30 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to one file without code; `load` reads it.
+
+        Parameters, coefficients, labels, ``result_`` and ``history_``: the loaded model
+        predicts the same bits. Whatever happens, the file holds all of it or what it
+        held before.
+
+        Parameters
+        ----------
+        path : path
+            Used as it is; an existing file is replaced.
+
+        Raises
+        ------
+        NotFittedError
+            If the model is not fitted.
+        TypeError
+            If a parameter cannot be stored: a solver or random generator of your own.
+        OSError
+            If the file cannot be written.
+        """
+        check_is_fitted(self, "coef_")
+        _archive.write(path, self)
 
     def _predictor(self, X: Any) -> Array:
         """``X @ coef.T + intercept``: one row or one number per row of X."""

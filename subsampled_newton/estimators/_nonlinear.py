@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from subsampled_newton import _archive
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.estimators._base import ALLOWED_TYPES, checked_weights
 from subsampled_newton.nonlinear_model import (
@@ -223,6 +225,15 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         with use_threads(self.n_jobs):
             problem = self._problem(X, None, None, np.ones(len(self.params_)))
             return problem.predict(self.params_)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Raise TypeError: the function of the model is code, which is not saved.
+
+        ``model.result_.save(path)`` keeps the fit, and `minimize` goes on from it; the
+        function belongs in a module. Fitted parameters are numbers: `numpy.savez`.
+        """
+        check_is_fitted(self)
+        _archive.write(path, self)
 
     def _problem(self, X: Any, y: Any, weights: Any, scale: Array) -> NonlinearModel:
         return NonlinearModel(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from subsampled_newton import _parallel
 from subsampled_newton._jit import compile_seconds
@@ -116,8 +116,10 @@ def minimize(
     n_jobs : int, optional
         Threads. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all cores.
     resume : Result or Checkpoint, optional
-        Go on where another run of the same problem and solver ended. The result is that
-        of the uninterrupted run, bit for bit.
+        Go on where another run of the same problem and solver ended, in this process or
+        another (`Checkpoint.save`, `load`). The result is that of the uninterrupted
+        run, bit for bit. Other shapes, losses and ridges are refused, and other data by
+        the value and the gradient at the checkpoint, where the run had them.
 
     Returns
     -------
@@ -150,6 +152,8 @@ def minimize(
         raise ValueError("w0 must be None when resume is given")
     rng = np.random.default_rng(seed)
     if resume is not None:
+        _check_same("solver", resume.solver, type(solver).__name__)
+        _check_same("problem", resume.problem, _in_words(problem))
         rng.bit_generator.state = resume.rng_state
         start = problem.at(resume.w)
     else:
@@ -178,6 +182,7 @@ def minimize(
                 _known(problem, state, tol)
                 if math.isfinite(state.value_estimate):
                     _ = state.point.value
+                _check_data(problem, state, resume)
             seconds = resume.seconds
             records = resume.records[:-1]
 
@@ -230,7 +235,7 @@ def minimize(
                 state = solver.step(problem, state, rng)
         except KeyboardInterrupt as error:  # the last iterate goes with it
             if kept is not None:
-                last = _result(solver, records[: kept[0]], *kept[1:])
+                last = _result(problem, solver, records[: kept[0]], *kept[1:])
                 error.result = last  # type: ignore[attr-defined]
             raise
 
@@ -240,10 +245,10 @@ def minimize(
             bound = problem.suboptimality_bound(gradient)
 
     rng_state = dict(rng.bit_generator.state)
+    cost = (seconds, rows_read, props)
     return replace(
-        _result(solver, records, state, rng_state, (seconds, rows_read, props)),
+        _result(problem, solver, records, state, rng_state, cost, gradient),
         value=value,
-        gradient=gradient,
         gradient_norm=norm,
         suboptimality_bound=bound,
         status=status,
@@ -252,19 +257,23 @@ def minimize(
 
 
 def _result(
+    problem: FiniteSum,
     solver: Solver,
     records: list[tuple[Any, ...]],
     state: State,
     rng_state: dict[str, Any],
     cost: tuple[float, int, int],
+    gradient: NDArray[np.float64] | None = None,
 ) -> Result:
     """Result of a run that was interrupted after its last record."""
     _, _, passes, _, value, norm, *_ = records[-1]
     w = state.point.w.copy()
+    if gradient is None:
+        gradient = np.full_like(w, math.nan)
     return Result(
         w=w,
         value=value,
-        gradient=np.full_like(w, math.nan),
+        gradient=gradient,
         gradient_norm=norm,
         suboptimality_bound=math.inf,
         status=Status.INTERRUPTED,
@@ -274,8 +283,55 @@ def _result(
         props=cost[2],
         seconds=cost[0],
         trace=Trace.from_records(records),
-        checkpoint=Checkpoint(w.copy(), state.detached(), rng_state, records, *cost),
+        checkpoint=Checkpoint(
+            w.copy(),
+            state.detached(),
+            rng_state,
+            records,
+            *cost,
+            gradient=gradient.copy(),
+            problem=_in_words(problem),
+            solver=type(solver).__name__,
+        ),
     )
+
+
+def _in_words(problem: FiniteSum) -> str:
+    """What distinguishes problems without a read of the data."""
+    loss = getattr(problem, "loss", None)
+    return (
+        f"{type(problem).__name__} of {problem.n_samples} samples and "
+        f"{problem.n_params} parameters, ridge weights of sum {problem.l2.sum():.6g}"
+        + (f", loss {loss.name}" if loss is not None else "")
+    )
+
+
+def _check_same(name: str, before: str, now: str) -> None:
+    if before != now:
+        raise ValueError(f"resume needs the same {name} as before, {before}, got {now}")
+
+
+def _check_data(problem: FiniteSum, state: State, resume: Checkpoint) -> None:
+    """Compare value and gradient with those that the last run has seen.
+
+    Up to what another machine may round, in units of what they were at the start.
+    """
+    # Another point, where the solver must not find its own evaluated.
+    sampled = state.gradient_estimate is not None
+    shown = problem.at(resume.w) if sampled else state.point
+    first, last = resume.records[0], resume.records[-1]
+    for name, before, now, unit in (
+        ("F", last[4], shown.value, first[4]),
+        ("the gradient", resume.gradient, shown.gradient, first[5]),
+    ):
+        difference = np.linalg.norm(np.subtract(now, before))
+        allowed = 1e-6 * np.linalg.norm(before) + 1e-9 * np.nan_to_num(np.abs(unit))
+        known = np.all(np.isfinite(before))  # not where the last run was cut off
+        if known and not difference <= allowed:
+            raise ValueError(
+                f"resume needs the data of the run before, but {name} at the "
+                f"checkpoint differs by {difference:.3g} from what it was"
+            )
 
 
 def _now() -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton import _archive
 from subsampled_newton.certificate import Certificate
 
 __all__ = ["Checkpoint", "Result", "Status", "Trace"]
@@ -98,7 +100,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that is needed to go on; can be pickled. See ``minimize(resume=...)``."""
+    """All that is needed to go on. See ``minimize(resume=...)``."""
 
     w: NDArray[np.float64]
     state: Any
@@ -108,6 +110,31 @@ class Checkpoint:
     seconds: float
     rows_read: int
     props: int
+    gradient: NDArray[np.float64]
+    """At ``w``, if the run has ended by itself; else nan."""
+    problem: str
+    """What it is a point of, in words; `minimize` resumes no other one."""
+    solver: str
+    """Name of the class whose state it holds."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the checkpoint to one file without code, for `load`.
+
+        Whatever happens, the file holds all of it or what it held before.
+
+        Parameters
+        ----------
+        path : path
+            Used as it is; an existing file is replaced.
+
+        Raises
+        ------
+        TypeError
+            If the state of the solver, one of your own, cannot be stored.
+        OSError
+            If the file cannot be written.
+        """
+        _archive.write(path, self)
 
 
 @dataclass(frozen=True)
@@ -164,6 +191,14 @@ class Result:
     trace: Trace
     checkpoint: Checkpoint
     certificate: Certificate | None = None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result, its checkpoint included, to one file for `load`.
+
+        Parameters, errors and promises as in `Checkpoint.save`; a solver of your own
+        cannot be stored, but ``result.checkpoint`` often can.
+        """
+        _archive.write(path, self)
 
     def __repr__(self) -> str:
         """The figures without the arrays."""
