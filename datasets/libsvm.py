@@ -27,6 +27,8 @@ _NUMBER = rb"[+-]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+"
 _ROW = re.compile(
     rb"[ \t]*+" + _NUMBER + rb"(?:[ \t]++[0-9]++:" + _NUMBER + rb")*+[ \t]*+\r?+\n?+"
 )
+# What load_svmlight_file can read: its indices are of 32 bits.
+_MAX_FEATURES = 2**31 - 1
 # An index of more digits does not fit int64; Python refuses to convert very long ones.
 _MAX_INDEX_DIGITS = 18
 
@@ -49,7 +51,7 @@ def read_libsvm(
     ----------
     source : path or binary file
         Plain text or bz2, gzip or xz of it, recognized by its first bytes.
-    n_features : int, > 0
+    n_features : int, from 1 to 2**31 - 1
         Number of columns. A file need not use the last ones.
     n_rows : int, optional
         Expected number of rows.
@@ -79,8 +81,10 @@ def read_libsvm(
     """
     if isinstance(n_features, bool) or not isinstance(n_features, int | np.integer):
         raise TypeError(f"n_features must be an integer, got {n_features!r}")
-    if n_features < 1:
-        raise ValueError(f"n_features must be > 0, got {n_features}")
+    if not 0 < n_features <= _MAX_FEATURES:
+        raise ValueError(
+            f"n_features must be > 0 and <= {_MAX_FEATURES}, got {n_features}"
+        )
     text, what = _read_text(source, max_bytes)
     if final_newline and text and not text.endswith(b"\n"):
         last = text.count(b"\n") + 1
