@@ -40,6 +40,8 @@ logger = logging.getLogger("subsampled_newton")
 _FOREIGN = ("numpy", "numba", "scipy", "math", "builtins")
 _CONSTANTS = (bool, int, float, complex, str, bytes, tuple, np.generic, enum.Enum)
 _DIGEST_BYTES = hashlib.sha256().digest_size
+_ABANDONED = 3600.0
+"""Seconds after which nobody is writing a temporary file any more."""
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -167,6 +169,9 @@ class _CacheFile:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        for path in self._folder.glob(f"{self._base}.*.tmp"):  # of killed processes
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink(missing_ok=True)
 
 
 class _GuardedCache(FunctionCache):  # type: ignore[misc]  # Numba has no types

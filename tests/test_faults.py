@@ -1,8 +1,11 @@
 """Whatever fails, and whenever: a clean exception, and an object that can be used."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +30,7 @@ from subsampled_newton import (
 )
 from subsampled_newton.subproblems import newton as newton_subproblem
 
+PACKAGE = Path(__file__).resolve().parents[1] / "subsampled_newton"
 X, y = make_classification(300, 5, flip_y=0.2, random_state=0)
 MODELS = {
     "logistic": LogisticRegression(),
@@ -245,3 +249,150 @@ def test_signal_at_random_moments_leaves_a_usable_object():
         [sys.executable, "-c", SIGNALS], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+# Files of the cache of compiled code. In processes of their own, with a hook that sees
+# every access: a hook can never be removed.
+
+CACHE = f"""
+import json, os, random, resource, signal, sys, time, types
+package = types.ModuleType("subsampled_newton")
+package.__path__ = [{str(PACKAGE)!r}]
+sys.modules["subsampled_newton"] = package
+from pathlib import Path
+from subsampled_newton._jit import compiled
+
+folder = Path(os.environ["NUMBA_CACHE_DIR"])
+
+def made(factor):
+    @compiled()
+    def kernel(x):
+        return factor * x
+    return kernel
+
+def right(factor):
+    kernel = made(factor)
+    return kernel(2.0) == 2.0 * factor, sum(kernel.stats.cache_hits.values())
+
+def files(pattern):
+    return sorted(str(path) for path in folder.rglob(pattern))
+"""
+
+
+def in_cache(code, folder, tmp_path_factory):
+    """What a process printed that compiles kernels with a cache in a folder."""
+    script = tmp_path_factory.mktemp("code") / "child.py"  # Numba wants a file
+    script.write_text(CACHE + code)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SUBSAMPLED")}
+    env.pop("NUMBA_DISABLE_JIT", None)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=env | {"NUMBA_CACHE_DIR": str(folder)},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+FAILING = """
+def hook(event, arguments):
+    global calls
+    if armed and any(str(folder) in str(a) for a in arguments):
+        calls += 1
+        if calls == armed:
+            names.append(event)
+            raise kind(5, "disk", str(arguments[0]))
+
+armed, calls, names, wrong = 0, 0, [], []
+sys.addaudithook(hook)
+right(0.5)
+for kind in (OSError, PermissionError):
+    for filled in (False, True):
+        for k in range(1, 100):
+            if not filled:
+                for path in folder.rglob("*.nbc"):
+                    path.unlink()
+            calls, armed = 0, k
+            good, _ = right(1.5)
+            armed, missed = 0, calls < k
+            again, _ = right(1.5)
+            third, hits = right(1.5)
+            if not (good and again and third and hits) or files("*.tmp"):
+                wrong.append([filled, k, good, again, hits, files("*.tmp")])
+            if missed:
+                break
+print(json.dumps([wrong, sorted(set(names)), len(names)]))
+"""
+
+
+def test_failure_of_any_access_to_the_cache_changes_nothing(
+    tmp_path, tmp_path_factory, jit
+):
+    wrong, names, faults = in_cache(FAILING, tmp_path, tmp_path_factory)
+    assert wrong == []
+    assert {"open", "os.rename"} <= set(names)
+    assert faults >= 12
+
+
+FULL = """
+import shutil
+results = [right(1.5), right(1.5)]
+for path in folder.rglob("*.nbc"):
+    path.unlink()
+if LIMIT:  # a write ends after some bytes
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+else:
+    with open(folder / "filler", "wb") as filler:
+        filler.write(bytes(shutil.disk_usage(folder).free - 4096))
+results += [right(1.5), right(1.5)]
+print(json.dumps([results, files("*.nbc"), files("*.tmp")]))
+"""
+
+
+@pytest.mark.parametrize("limit", [True, False])
+def test_full_disk_costs_the_cache_and_nothing_else(
+    limit, tmp_path, tmp_path_factory, request, jit
+):
+    folder = tmp_path if limit else request.getfixturevalue("small_disk")
+    found = in_cache(f"LIMIT = {limit}\n" + FULL, folder, tmp_path_factory)
+    assert found == [[[True, hits] for hits in (0, 1, 0, 0)], [], []]
+
+
+KILLED = """
+rng = random.Random(0)
+kernels = [made(float(k)) for k in range(3)]
+for kernel in kernels:
+    kernel(2.0)
+for attempt in range(30):
+    child = os.fork()
+    if child == 0:
+        while True:
+            for kernel in kernels:
+                signature = kernel.signatures[0]
+                kernel._cache.save_overload(signature, kernel.overloads[signature])
+    time.sleep(0.01 + 0.03 * rng.random())
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for k in range(3):
+        assert right(float(k)) == (True, 1), attempt
+left = files("*.tmp")
+(folder / "kernel.tmp").write_text("")
+(Path(files("*.nbc")[0]).parent / "__main__.kernel.0.tmp").write_text("")
+assert right(7.0)[0]
+young = files("*.tmp")
+for path in young:
+    os.utime(path, (1.0, 1.0))
+assert right(8.0)[0]
+print(json.dumps([len(left), len(young), files("*.tmp")]))
+"""
+
+
+def test_killed_processes_leave_a_cache_that_is_right(tmp_path, tmp_path_factory, jit):
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork")
+    left, young, old = in_cache(KILLED, tmp_path, tmp_path_factory)
+    assert young == left + 2  # somebody may be writing these
+    assert old == [str(tmp_path / "kernel.tmp")]  # the others were abandoned
