@@ -23,12 +23,8 @@ from subsampled_newton import (
     Ridge,
     SubsampledNewton,
     _parallel,
-    columns,
-    data,
-    linear_model,
     minimize,
 )
-from subsampled_newton.subproblems import newton as newton_subproblem
 
 PACKAGE = Path(__file__).resolve().parents[1] / "subsampled_newton"
 X, y = make_classification(300, 5, flip_y=0.2, random_state=0)
@@ -72,6 +68,14 @@ def failing_blocks(monkeypatch, fault):
     monkeypatch.setattr(_parallel, "run", faulty)
 
 
+ALLOCATIONS = {
+    *("append", "arange", "array", "ascontiguousarray", "atleast_2d", "column_stack"),
+    *("concatenate", "diag", "empty", "empty_like", "eye", "full", "full_like"),
+    *("hstack", "ones", "repeat", "stack", "tile", "vstack", "where", "zeros"),
+    *("zeros_like", "outer", "sort", "take", "bincount"),
+}
+
+
 class Allocating:
     """NumPy, in which the k-th array cannot be made."""
 
@@ -80,7 +84,7 @@ class Allocating:
 
     def __getattr__(self, name):
         value = getattr(np, name)
-        if name not in ("empty", "zeros", "ones", "append", "empty_like", "array"):
+        if name not in ALLOCATIONS:
             return value
 
         def allocate(*args, **kwargs):
@@ -90,9 +94,15 @@ class Allocating:
         return allocate
 
 
+COMPILED = ("kernels", "losses", "sample_losses", "_dual", "_dual_rules", "_jit")
+"""Modules whose NumPy is that of Numba."""
+
+
 def failing_allocations(monkeypatch, fault):
-    for module in (columns, data, linear_model, newton_subproblem):
-        monkeypatch.setattr(module, "np", Allocating(fault))
+    for name, module in [*sys.modules.items()]:
+        package, _, rest = name.partition(".")
+        if package == "subsampled_newton" and rest.partition(".")[0] not in COMPILED:
+            monkeypatch.setattr(module, "np", Allocating(fault), raising=False)
 
 
 WAYS = {
