@@ -7,10 +7,12 @@ registry. A file with another content is an error; the search never goes on past
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
@@ -25,6 +27,8 @@ SUFFIXES = ("", ".bz2", ".gz", ".xz")
 # Compressed files of incompressible content are a little larger than the content.
 _SLACK = 2**16
 _TIMEOUT = 60.0  # seconds without an answer
+# Seconds after which a download that has not been written to has no process any more.
+_ABANDONED = 86_400.0
 
 
 class LimitedWriter:
@@ -162,6 +166,7 @@ def _download(file: DataFile, downloader: Downloader) -> bytes:
     for address in file.addresses:
         suffix = PurePosixPath(urlsplit(address).path).suffix
         name = file.stems[0] + (suffix if suffix in SUFFIXES else "")
+        _remove_abandoned(cache, name)
         # In the same folder, so that the rename below cannot leave half a file.
         handle, temporary = tempfile.mkstemp(dir=cache, prefix=name, suffix=".part")
         try:
@@ -177,4 +182,14 @@ def _download(file: DataFile, downloader: Downloader) -> bytes:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-    raise OSError(f"{file.stems[0]} could not be downloaded: " + "; ".join(failures))
+    raise OSError(
+        f"{file.stems[0]} could not be downloaded to {cache}: " + "; ".join(failures)
+    )
+
+
+def _remove_abandoned(cache: Path, name: str) -> None:
+    """Remove what killed processes have left of the same download."""
+    for path in cache.glob(f"{glob.escape(name)}*.part"):
+        with contextlib.suppress(OSError):  # another process was first
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()

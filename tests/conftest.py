@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import socket
 import subprocess
 
 import numba
@@ -32,3 +33,29 @@ def small_disk(tmp_path):
         pytest.skip("no file system can be mounted")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network():
+    """Let no test leave the machine."""
+
+    def refusing(function, host_of):
+        def guarded(*args, **kwargs):
+            host = host_of(args)
+            if host not in (None, "", "localhost", "127.0.0.1", "::1"):
+                raise AssertionError(f"a test used the network: {host!r}")
+            return function(*args, **kwargs)
+
+        return guarded
+
+    def peer(args):  # of a socket; those of files have no host
+        return args[1][0] if isinstance(args[1], tuple) else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(
+                socket.socket, name, refusing(getattr(socket.socket, name), peer)
+            )
+        lookup = refusing(socket.getaddrinfo, lambda args: args[0])
+        patch.setattr(socket, "getaddrinfo", lookup)
+        yield

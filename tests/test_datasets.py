@@ -2,6 +2,7 @@
 
 import bz2
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -398,6 +399,112 @@ def test_interrupted_download_leaves_nothing_behind(cache):
     with pytest.raises(RuntimeError, match="stopped"):
         _lookup.read(SMALL, downloader=downloader)
     assert list(cache.iterdir()) == []
+
+
+def test_download_starts_afresh_after_an_interruption(cache):
+    class Cut(FakeDownloader):
+        def __call__(self, url, output_file, pooch):
+            output_file.write(CONTENT[:4])
+            output_file.flush()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _lookup.read(SMALL, downloader=Cut())
+    assert list(cache.iterdir()) == []
+    assert _lookup.read(SMALL, downloader=FakeDownloader(one=CONTENT)) == CONTENT
+
+
+@pytest.mark.parametrize("content", [CONTENT[::-1], CONTENT[:-1], b"<html>", b""])
+def test_unverified_content_never_bears_the_final_name(content, cache, monkeypatch):
+    seen = set()
+
+    def watching(function):
+        def call(*args, **kwargs):
+            seen.update(path.name for path in cache.iterdir())
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seen.update(path.name for path in cache.iterdir())
+
+        return call
+
+    for module, name in ((_lookup, "verify"), (os, "replace"), (os, "unlink")):
+        monkeypatch.setattr(module, name, watching(getattr(module, name)))
+    with pytest.raises(OSError, match="must have"):
+        _lookup.read(SMALL, downloader=FakeDownloader(one=content, two=content))
+    assert seen
+    assert all(name.endswith(".part") for name in seen)
+
+
+STEPS = {
+    "folder": (Path, "mkdir"),
+    "temporary": (_lookup.tempfile, "mkstemp"),
+    "opened": (os, "fdopen"),
+    "verified": (_lookup, "verify"),
+    "renamed": (os, "replace"),
+    "written": (_lookup.LimitedWriter, "write"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_failing_step_of_a_download_leaves_nothing_wrong(step, cache, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*STEPS[step], fail)
+        with pytest.raises(OSError, match="disk is full"):
+            _lookup.read(SMALL, downloader=FakeDownloader(one=CONTENT, two=CONTENT))
+    assert not cache.exists() or list(cache.iterdir()) == []
+    assert _lookup.read(SMALL, downloader=FakeDownloader(one=CONTENT)) == CONTENT
+
+
+def test_full_disk_is_named_and_leaves_nothing(small_disk, monkeypatch):
+    monkeypatch.setattr(_lookup, "cache_folder", lambda: small_disk / "cache")
+    content = np.random.default_rng(0).bytes(300_000)
+    digest = hashlib.sha256(content).hexdigest()
+    file = DataFile(("large",), (digest,), len(content), SMALL.addresses)
+    words = rf"to {re.escape(str(small_disk))}/cache: .*No space left on device"
+    with pytest.raises(OSError, match=words):
+        _lookup.read(file, downloader=FakeDownloader(one=content, two=content))
+    assert list((small_disk / "cache").iterdir()) == []
+
+
+def test_rests_of_killed_downloads_do_no_harm_and_are_removed(cache):
+    cache.mkdir()
+    old, young, other = (cache / f"{stem}.part" for stem in ("small1", "small2", "b"))
+    for path in (old, young, other):
+        path.write_bytes(CONTENT[:5])
+    for path in (old, other):
+        os.utime(path, (1.0, 1.0))
+    downloader = FakeDownloader(one=OSError("no answer"), two=CONTENT)
+    assert _lookup.read(SMALL, downloader=downloader) == CONTENT
+    assert {path.name for path in cache.iterdir()} == {"small", "small2.part", "b.part"}
+
+
+def test_other_process_may_be_killed_while_it_downloads(cache):
+    code = f"""
+import sys, time
+from pathlib import Path
+from datasets import _lookup
+from datasets._records import DataFile
+_lookup.cache_folder = lambda: Path(sys.argv[1])
+def slowly(url, output_file, pooch):
+    output_file.write({CONTENT[:6]!r})
+    output_file.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+_lookup.read({SMALL!r}, downloader=slowly)
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(cache)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert child.stdout.readline() == b"writing\n"
+    child.kill()
+    child.communicate()
+    assert [path.suffix for path in cache.iterdir()] == [".part"]
+    assert _lookup.read(SMALL, downloader=FakeDownloader(one=CONTENT)) == CONTENT
+    assert _lookup.read(SMALL, downloader=FakeDownloader()) == CONTENT
 
 
 def test_endless_download_is_stopped(cache):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -259,6 +260,48 @@ def test_signal_at_random_moments_leaves_a_usable_object():
         [sys.executable, "-c", SIGNALS], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+OFFLINE = """
+import sys
+
+def hook(event, arguments):
+    if event.startswith("socket."):
+        raise AssertionError(f"{event} {arguments}")
+
+sys.addaudithook(hook)
+import os, tempfile
+import numpy as np
+import datasets
+import subsampled_newton as sn
+
+X = np.random.default_rng(0).standard_normal((50, 3))
+path = os.path.join(tempfile.mkdtemp(), "m")
+for model in (sn.LogisticRegression(solver="saga", random_state=0), sn.Ridge()):
+    model.fit(X, X[:, 0] > 0).predict(X)
+    model.save(path)
+    sn.load(path).predict(X)
+datasets.load("covtype.binary")
+print("done")
+"""
+
+
+def test_import_fit_and_predict_open_no_socket():
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=PACKAGE.parent,
+    )
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_tests_cannot_reach_the_network():
+    with socket.socket() as outside, pytest.raises(AssertionError, match="the network"):
+        outside.connect(("192.0.2.1", 80))
+    with pytest.raises(AssertionError, match="the network"):
+        socket.getaddrinfo("example.org", 80)
 
 
 # Files of the cache of compiled code. In processes of their own, with a hook that sees
