@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["parts", "read", "write"]
+__all__ = ["read", "write"]
 
 FORMAT = "subsampled_newton"
 VERSION = 1
@@ -103,7 +103,7 @@ def _digest(body: bytes | memoryview) -> bytes:
     return hashlib.sha256(body).hexdigest().encode()
 
 
-def parts(value: Any) -> dict[str, Any] | None:
+def _parts(value: Any) -> dict[str, Any] | None:
     """Names and values of what an object of this package consists of, if it is one."""
     if type(value).__module__.partition(".")[0] != __package__:
         return None
@@ -139,7 +139,7 @@ def _encoded(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if type(value) is dict:
         pairs = enumerate(value.items())
         return {"dict": [[inner(k, i), inner(v, f"{i}.value")] for i, (k, v) in pairs]}
-    fields = parts(value)
+    fields = _parts(value)
     if fields is not None:
         record = {key: inner(part, key) for key, part in fields.items()}
         return {"record": type(value).__name__, "fields": record}
@@ -261,8 +261,8 @@ def _decoded(
 ) -> Any:
     """Inverse of `_encoded`. Takes the arrays that it uses out of the dictionary."""
 
-    def inner(parts: list[Any]) -> list[Any]:
-        return [_decoded(part, arrays, build) for part in parts]
+    def inner(trees: list[Any]) -> list[Any]:
+        return [_decoded(part, arrays, build) for part in trees]
 
     if not isinstance(tree, dict):
         if isinstance(tree, list):

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,41 @@ def test_failure_of_any_call_is_raised_and_the_next_fit_is_right(
         np.testing.assert_array_equal(again.fit(rows, y).coef_, clean.coef_)
         k += 1 if k < 20 else k // 3  # all of the first calls, then ever fewer
     assert failures >= 5
+
+
+class ThreadedFault(Fault):
+    """Raises at the k-th call, whatever thread makes it."""
+
+    def __init__(self, k, error):
+        super().__init__(k, error)
+        self.lock, self.thread = threading.Lock(), None
+
+    def __call__(self):
+        with self.lock:
+            if self.calls + 1 == self.k:
+                self.thread = threading.current_thread()
+            super().__call__()
+
+
+def test_failure_in_any_thread_is_raised_and_the_next_fit_is_right(monkeypatch):
+    Z, labels = make_classification(30_000, 6, flip_y=0.2, random_state=0)
+    model = LogisticRegression(n_jobs=3, random_state=0)
+    clean = clone(model).fit(Z, labels)
+    others, k = 0, 1
+    while True:
+        with monkeypatch.context() as patch:
+            failing_blocks(patch, fault := ThreadedFault(k, OSError("disk")))
+            try:
+                model.fit(Z, labels)
+            except OSError:
+                others += fault.thread is not threading.main_thread()
+            else:
+                assert fault.calls < k
+                break
+        k += 1 if k < 40 else k // 4
+    assert k > 40
+    assert others > 0
+    np.testing.assert_array_equal(model.fit(Z, labels).coef_, clean.coef_)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

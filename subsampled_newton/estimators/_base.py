@@ -185,7 +185,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         OSError
             If the file cannot be written.
         """
-        check_is_fitted(self, "coef_")
+        check_is_fitted(self, ["coef_", "result_"])
         _archive.write(path, self)
 
     def _predictor(self, X: Any) -> Array:

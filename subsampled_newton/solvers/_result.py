@@ -120,7 +120,9 @@ class Checkpoint:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the checkpoint to one file without code, for `load`.
 
-        Whatever happens, the file holds all of it or what it held before.
+        Whatever happens, the file holds all of it or what it held before. A run that is
+        to survive the end of its process: let ``max_time`` or a callback end it now and
+        then, save, and go on with ``resume``, which changes no bit.
 
         Parameters
         ----------
