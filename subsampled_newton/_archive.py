@@ -200,7 +200,9 @@ def read(
     if not raw.startswith(b"PK\x03\x04"):
         raise ValueError(f"{path} is not a file that save() wrote")
     if _digest(memoryview(raw)[:-_DIGITS]) != raw[-_DIGITS:]:
-        raise ValueError(f"{path} is damaged or cut off: its checksum does not fit")
+        raise ValueError(
+            f"{path} is damaged, cut off or not of this package: its checksum is wrong"
+        )
     try:
         return _value(raw, build)
     except MemoryError:

@@ -312,6 +312,15 @@ def test_checkpoint_of_another_solver_is_refused():
         sn.minimize(logistic(), sn.SAGA(), resume=run)
 
 
+def test_own_objective_may_call_anything_its_loss(tmp_path):
+    problem = make_problem("custom")
+    problem.loss = "log-likelihood"
+    solver = sn.SubsampledNewton(1.0)
+    run = sn.minimize(problem, solver, max_iter=1, seed=0)
+    run.checkpoint.save(tmp_path / "c")
+    assert sn.minimize(problem, solver, resume=sn.load(tmp_path / "c")).converged
+
+
 def test_rounding_of_another_machine_is_allowed():
     solver = sn.SubsampledNewton(0.5)
     run = sn.minimize(logistic(), solver, max_iter=2, seed=0).checkpoint
@@ -427,7 +436,7 @@ def small(tmp_path_factory):
     return path
 
 
-def refused(path, message="is damaged or cut off|is not a file that"):
+def refused(path, message="is damaged, cut off"):
     with pytest.raises(ValueError, match=f"^{path} ({message})"):
         sn.load(path)
 
@@ -483,11 +492,11 @@ def test_any_shorter_or_longer_file_is_refused(small, tmp_path):
     assert accepted(path, others()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04", b"\x80\x04.", b"{}"])
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03", b"\x80\x04.", b"{}"])
 def test_other_files_are_refused(content, tmp_path):
     path = tmp_path / "m"
     path.write_bytes(content)
-    refused(path)
+    refused(path, r"is not a file that save\(\) wrote")
 
 
 def test_npz_of_others_is_refused(tmp_path):

@@ -298,11 +298,11 @@ def _result(
 
 def _in_words(problem: FiniteSum) -> str:
     """What distinguishes problems without a read of the data."""
-    loss = getattr(problem, "loss", None)
+    loss = getattr(getattr(problem, "loss", None), "name", None)
     return (
         f"{type(problem).__name__} of {problem.n_samples} samples and "
         f"{problem.n_params} parameters, ridge weights of sum {problem.l2.sum():.6g}"
-        + (f", loss {loss.name}" if loss is not None else "")
+        + (f", loss {loss}" if loss is not None else "")
     )
 
 
