@@ -356,6 +356,17 @@ def test_comparison_of_the_data_is_not_seen_by_the_solver():
     assert same(resumed.w, whole.w)
 
 
+def test_checkpoint_of_an_own_solver_is_kept_without_it(tmp_path):
+    run = sn.minimize(logistic(), Peeking(), max_iter=2)
+    with pytest.raises(TypeError, match=r"solver must be .*Peeking: code is not saved"):
+        run.save(tmp_path / "r")
+    run.checkpoint.save(tmp_path / "c")
+    again = sn.minimize(
+        logistic(), Peeking(), max_iter=4, resume=sn.load(tmp_path / "c")
+    )
+    assert same(again.w, sn.minimize(logistic(), Peeking(), max_iter=4).w)
+
+
 # --- what cannot be stored -----------------------------------------------------------
 
 
