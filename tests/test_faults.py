@@ -308,8 +308,8 @@ def hook(event, arguments):
 sys.addaudithook(hook)
 import os, tempfile
 import numpy as np
-import datasets
 import subsampled_newton as sn
+from datasets.nist import load_nist
 
 X = np.random.default_rng(0).standard_normal((50, 3))
 path = os.path.join(tempfile.mkdtemp(), "m")
@@ -317,7 +317,7 @@ for model in (sn.LogisticRegression(solver="saga", random_state=0), sn.Ridge()):
     model.fit(X, X[:, 0] > 0).predict(X)
     model.save(path)
     sn.load(path).predict(X)
-datasets.load("covtype.binary")
+load_nist("Misra1a")
 print("done")
 """
 

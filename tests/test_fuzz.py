@@ -36,13 +36,13 @@ def test_corners_are_read_by_the_letter(text):
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_files_that_hypothesis_looks_for(rng):
     fuzz.check(*fuzz.random_file(rng))
 
 
 @given(st.binary(max_size=40), st.integers(0, 40))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_bytes_around_a_row(content, place):
     fuzz.check(content[:place] + b"1 1:2 3:4\n" + content[place:] + b"\n", 9)
 

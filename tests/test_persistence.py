@@ -499,9 +499,8 @@ def test_any_flipped_bit_is_refused(small, tmp_path):
 
     def flips(file):
         for k, byte in enumerate(content):
-            for bit in (k % 8, (k + 5) % 8):
-                os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), k)
-                yield k, bit
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << k % 8]), k)
+            yield k
             os.pwrite(file.fileno(), bytes([byte]), k)
 
     with path.open("r+b") as file:
@@ -854,7 +853,7 @@ models = [sn.load(path) for path in paths]
 whole = os.path.getsize(target)
 folder = os.path.dirname(target)
 caught = 0
-for _ in range(8):
+for _ in range(5):
     child = os.fork()
     if child == 0:
         while True:
