@@ -35,6 +35,7 @@ from subsampled_newton.nonlinear_model import NonlinearModel
 from subsampled_newton.problem import FiniteSum, check_derivatives
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import State, minimize
+from subsampled_newton.solvers._memory import memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 from subsampled_newton.solvers._sizes import Growing, InverseStep, Lemma, Spectral
 from subsampled_newton.solvers.cubic import CubicRegularization
@@ -114,6 +115,7 @@ __all__ = [
     "huber",
     "leverage_scores",
     "link_squared",
+    "memory_needed",
     "minimize",
     "pseudo_huber",
     "smoothness",

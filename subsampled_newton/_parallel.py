@@ -145,11 +145,30 @@ def run(block: Callable[[int], Any], n_blocks: int) -> list[Any]:
 
 
 def sum_parts(block: Callable[[int], np.ndarray], n_blocks: int) -> np.ndarray:
-    """Add the arrays ``block(0), block(1), ...`` in that order."""
-    parts = run(block, n_blocks)
-    total: np.ndarray = parts[0]
-    for part in parts[1:]:
-        total += part
+    """Add the arrays ``block(0), block(1), ...`` in that order.
+
+    A part is added as soon as those before it are, so that about one part per thread is
+    in memory, not one per block.
+    """
+    lock = threading.Lock()
+    waiting: dict[int, np.ndarray] = {}
+    total: np.ndarray | None = None
+    first = 0
+
+    def add(k: int) -> None:
+        nonlocal total, first
+        waiting[k] = block(k)
+        with lock:
+            while first in waiting:
+                part = waiting.pop(first)
+                if total is None:
+                    total = part
+                else:
+                    total += part
+                first += 1
+
+    run(add, n_blocks)
+    assert total is not None
     return total
 
 

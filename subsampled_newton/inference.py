@@ -74,6 +74,9 @@ class Diagnosis:
         intercept and dense data, centred.
     separable : bool
         Whether the classes were found separable.
+    memory_bytes : int
+        Peak of the memory that the fit used beside the data, by the formula of
+        `memory_needed`; the factorisation of the diagnosis not counted.
     """
 
     status: Status
@@ -84,6 +87,7 @@ class Diagnosis:
     n_params: int
     condition: float
     separable: bool
+    memory_bytes: int
 
 
 def covariance(problem: LinearModel, w: Array, total: float, sandwich: bool) -> Array:
@@ -210,7 +214,7 @@ def diagnosis(problem: LinearModel, w: Array, result: Result) -> Diagnosis:
     """
     point = problem.at(w)
     gradient = point.gradient
-    bound = problem.suboptimality_bound(gradient)
+    bound = problem.suboptimality_bound(point)
     whitener = curvature_factor(problem, point)
     plain = curvature_factor(problem, point, ridge=False)
     if whitener is not None:
@@ -224,6 +228,7 @@ def diagnosis(problem: LinearModel, w: Array, result: Result) -> Diagnosis:
         problem.n_params,
         math.nan if plain is None else plain.condition,
         result.status is Status.SEPARABLE,
+        result.memory_bytes,
     )
 
 

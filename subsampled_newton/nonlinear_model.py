@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsampled_newton import _parallel
+from subsampled_newton import _memory, _parallel
 from subsampled_newton._user_function import run
 from subsampled_newton.kernels import nonlinear as kernels
 from subsampled_newton.linear_model import mean_one
@@ -280,6 +280,11 @@ class NonlinearPoint:
     def _evaluated(self) -> _Evaluated:
         p = self.problem
         n, edges = p.n_samples, p.blocks()
+        _memory.require(
+            16.0 * n * (p.n_params + 4),
+            f"the Jacobian of {n:,} rows and {p.n_params:,} parameters",
+            "take fewer rows, or write the problem as a FiniteSum",
+        )
         root = np.sqrt(p.weights)
         residual, J = np.empty(n), np.empty((n, p.n_params))
         sizes = np.empty(n)

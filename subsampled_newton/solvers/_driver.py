@@ -17,6 +17,7 @@ from subsampled_newton import _parallel
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
 from subsampled_newton.problem import FiniteSum, Point
+from subsampled_newton.solvers._memory import memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 
 __all__ = ["Solver", "State", "minimize"]
@@ -42,6 +43,8 @@ class State:
     """F at the point, if the solver knows it beside a sampled gradient."""
     outcome: Status | None = None
     """Set by a step that cannot go on."""
+    note: str = ""
+    """What the solver did otherwise than asked, for the message of the result."""
 
     def detached(self) -> Self:
         """Without what is a function of ``w``, for a checkpoint."""
@@ -181,6 +184,7 @@ def minimize(
             seconds = resume.seconds
             records = resume.records[:-1]
 
+        memory = memory_needed(problem, solver)
         kept = None
         try:
             while True:
@@ -230,18 +234,19 @@ def minimize(
                 state = solver.step(problem, state, rng)
         except KeyboardInterrupt as error:  # the last iterate goes with it
             if kept is not None:
-                last = _result(solver, records[: kept[0]], *kept[1:])
+                last = _result(solver, memory, records[: kept[0]], *kept[1:])
                 error.result = last  # type: ignore[attr-defined]
             raise
 
         with work.uncounted():
             value, gradient = state.point.value, state.point.gradient.copy()
             norm = problem.gradient_norm(state.point)
-            bound = problem.suboptimality_bound(gradient)
+            bound = problem.suboptimality_bound(state.point)
 
     rng_state = dict(rng.bit_generator.state)
+    cost = (seconds, rows_read, props)
     return replace(
-        _result(solver, records, state, rng_state, (seconds, rows_read, props)),
+        _result(solver, memory, records, state, rng_state, cost),
         value=value,
         gradient=gradient,
         gradient_norm=norm,
@@ -253,6 +258,7 @@ def minimize(
 
 def _result(
     solver: Solver,
+    memory: int,
     records: list[tuple[Any, ...]],
     state: State,
     rng_state: dict[str, Any],
@@ -269,6 +275,8 @@ def _result(
         suboptimality_bound=math.inf,
         status=Status.INTERRUPTED,
         solver=solver,
+        memory_bytes=memory,
+        note=state.note,
         n_iter=state.iteration,
         passes=passes,
         props=cost[2],
