@@ -14,6 +14,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from subsampled_newton._interrupts import quiet
 from subsampled_newton.embeddings import dense_block
 from subsampled_newton.factor import triangular_factor, upper_factor
 from subsampled_newton.linear_model import LinearModel, LinearPoint
@@ -187,7 +188,7 @@ def _score_factor(problem: LinearModel, point: LinearPoint) -> Array:
 def wald_tests(estimate: Array, cov: Array, freedom: float = math.inf) -> WaldTests:
     """Wald tests of single coefficients from their covariance."""
     error = np.sqrt(np.diag(cov)).reshape(estimate.shape)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with quiet(divide="ignore", invalid="ignore"):
         statistic = estimate / error
     size = -np.abs(statistic)
     if math.isinf(freedom):

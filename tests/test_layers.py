@@ -11,8 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "subsampled_newton"
 # inside a floor is part of the table.
 FLOORS = {
     "_jit": 0.0,
+    "_interrupts": 0.0,
     "_memory": 0.0,
-    "_parallel": 0.0,
+    "_parallel": 0.01,
     "_prefetch": 0.0,
     "_tile": 0.0,
     "_dual": 0.1,

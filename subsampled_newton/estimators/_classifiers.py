@@ -113,6 +113,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
                     result = replace(result, status=Status.SEPARABLE)
                 else:
                     result = self._assured(problem, result)
+            self._keep(problem, result)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 best = getattr(error, "result", best)
@@ -121,7 +122,6 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             else:  # labels of these data and coefficients of others are no model
                 self.__dict__.pop("coef_", None)
             raise
-        self._keep(problem, result)
         self._finish(result)
         return self
 
@@ -143,12 +143,16 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         return problem, None if start is None else problem.parameters(start), l2
 
     def _keep(self, problem: LinearModel, result: Result) -> None:
-        """Set what the fit has found."""
+        """Set what the fit has found, at once."""
         columns, W = problem.rows.columns, problem.coefficients(result.w)
         coef, intercept = zip(*(columns.to_raw(w) for w in W), strict=True)
-        self.coef_, self.intercept_ = np.array(coef), np.array(intercept)
-        self.n_iter_ = np.array([result.n_iter], dtype=np.int32)
-        self.result_, self.history_ = result, result.trace.as_dict()
+        self.__dict__.update(
+            coef_=np.array(coef),
+            intercept_=np.array(intercept),
+            n_iter_=np.array([result.n_iter], dtype=np.int32),
+            result_=result,
+            history_=result.trace.as_dict(),
+        )
 
     def _weighted(
         self, X: Any, y: Any, codes: NDArray[np.intp], sample_weight: Any

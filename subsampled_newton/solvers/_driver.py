@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from subsampled_newton import _parallel
+from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
 from subsampled_newton.problem import FiniteSum, Point
@@ -164,7 +165,7 @@ def minimize(
     with (
         _parallel.use_threads(n_jobs),
         _parallel.one_blas_thread(),
-        np.errstate(over="ignore", invalid="ignore"),  # trials far out: a refusal
+        quiet(over="ignore", invalid="ignore"),  # trials far out: a refusal
         _bar(progress) as bar,
     ):
         seconds, clock = 0.0, _now()
@@ -232,11 +233,18 @@ def minimize(
                 if status is not None:
                     break
                 state = solver.step(problem, state, rng)
-        except KeyboardInterrupt as error:  # the last iterate goes with it
-            if kept is not None:
-                last = _result(solver, memory, records[: kept[0]], *kept[1:])
-                error.result = last  # type: ignore[attr-defined]
-            raise
+        except (KeyboardInterrupt, SystemError) as caught:
+            error = as_interrupt(caught)
+            try:
+                if kept is not None and isinstance(error, KeyboardInterrupt):
+                    # The last iterate goes with it.
+                    last = _result(solver, memory, records[: kept[0]], *kept[1:])
+                    error.result = last  # type: ignore[attr-defined]
+                if error is caught:
+                    raise
+                raise error from caught
+            finally:
+                del error  # a cycle with its traceback would keep all arrays alive
 
         with work.uncounted():
             value, gradient = state.point.value, state.point.gradient.copy()

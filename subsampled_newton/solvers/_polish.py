@@ -16,6 +16,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from subsampled_newton._interrupts import quiet
 from subsampled_newton._memory import NotEnoughMemory
 from subsampled_newton.embeddings import dense_block
 from subsampled_newton.factor import triangular_factor, upper_factor
@@ -273,7 +274,7 @@ def _steep(problem: LinearModel, result: Result, allowed: float) -> bool:
         return True
     values, vectors = np.linalg.eigh(H)
     # Dependent columns: no gradient where there is no curvature.
-    with np.errstate(all="ignore"):
+    with quiet(all="ignore"):
         inside = vectors.T @ (result.gradient / size)
         step = inside / np.maximum(values, rounding)
         u = part.predictions(vectors @ step / size)
