@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,18 +23,39 @@ def quiet(
     """``np.errstate``, restored also when Ctrl-C comes as a block is entered or left.
 
     Between the entry of ``np.errstate``, which is compiled, and the first line of its
-    block Python answers signals, and then forgets to leave it.
+    block Python answers signals, and then forgets to leave it. Here the generator is
+    closed as it is collected; that may be after the blocks around it were left, which
+    is why those forget the ones inside.
     """
-    before = np.geterr()
+    token = object()
     try:
+        _entered().append((token, np.geterr()))
         np.seterr(all=all, divide=divide, over=over, invalid=invalid)
         yield
     finally:
         try:
-            np.seterr(**before)
+            _leave(token)
         except BaseException:
-            np.seterr(**before)
+            _leave(token)
             raise
+
+
+_thread = threading.local()
+
+
+def _entered() -> list[tuple[object, Any]]:
+    """Blocks of this thread that were not left, and the settings before them."""
+    if not hasattr(_thread, "entered"):
+        _thread.entered = []
+    entered: list[tuple[object, Any]] = _thread.entered
+    return entered
+
+
+def _leave(token: object) -> None:
+    entered = _entered()
+    while token in (block for block, _ in entered):
+        np.seterr(**entered[-1][1])
+        entered.pop()
 
 
 def as_interrupt(error: BaseException) -> BaseException:

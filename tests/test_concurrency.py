@@ -241,6 +241,16 @@ def test_nothing_of_an_interrupted_run_stays_in_memory(threads, monkeypatch):
         gc.enable()
 
 
+def test_block_that_is_left_late_changes_nothing():
+    before = np.geterr()
+    with quiet(over="ignore"):
+        inner = quiet(invalid="ignore")
+        inner.__enter__()
+    assert np.geterr() == before
+    del inner  # as when the frames of a traceback are collected
+    assert np.geterr() == before
+
+
 class Block:
     def __call__(self, k):
         raise KeyboardInterrupt

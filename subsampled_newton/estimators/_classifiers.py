@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
+from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows
 from subsampled_newton.estimators._base import (
@@ -106,7 +107,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         problem, best = None, None
         try:
             problem, w0, l2 = self._prepared(X, y, sample_weight)
-            with use_threads(self.n_jobs):
+            with quiet(), use_threads(self.n_jobs):
                 result = best = self._minimize(problem, w0)
                 failed = not result.converged
                 if l2 == 0.0 and separable(problem, result.w, failed=failed):
@@ -131,7 +132,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         """Problem, start and weight of the ridge for checked data."""
         self.classes_, codes = _classes(y)
         weights, l2 = self._weighted(X, y, codes, sample_weight)
-        with use_threads(self.n_jobs):
+        with quiet(), use_threads(self.n_jobs):
             rows, ridge = equilibrated(X, weights, self.fit_intercept, l2)
             columns, K = rows.columns, len(self.classes_)
             raw = self._last_solution((1 if K == 2 else K, X.shape[1]))

@@ -12,6 +12,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows
 from subsampled_newton.estimators._base import (
@@ -94,7 +95,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         start = self._last_solution(shape if y.ndim == 2 else shape[1:])
         fits: list[_Fit] = []
         try:
-            with use_threads(self.n_jobs):
+            with quiet(), use_threads(self.n_jobs):
                 rows, ridge = equilibrated(
                     X, weights, self.fit_intercept, self._penalty() / weights.sum()
                 )

@@ -193,7 +193,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         solver = self.solver
         if isinstance(solver, str):
             solver = LevenbergMarquardt()
-        with use_threads(self.n_jobs):
+        with quiet(), use_threads(self.n_jobs):
             scale = np.ones(len(start))
             problem = self._problem(X, y, weights, scale)
             if not isinstance(solver, LevenbergMarquardt):  # which has its own scales
@@ -247,7 +247,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         """Return ``f(params_, x_i)`` for every row."""
         check_is_fitted(self, "params_")
         X = validate_data(self, X, reset=False, dtype=ALLOWED_TYPES)
-        with use_threads(self.n_jobs):
+        with quiet(), use_threads(self.n_jobs):
             problem = self._problem(X, None, None, np.ones(len(self.params_)))
             return problem.predict(self.params_)
 

@@ -152,7 +152,8 @@ def minimize(
         resume = resume.checkpoint
     if resume is not None and w0 is not None:
         raise ValueError("w0 must be None when resume is given")
-    rng = np.random.default_rng(seed)
+    with quiet():  # NumPy ignores overflows as it makes a seed
+        rng = np.random.default_rng(seed)
     if resume is not None:
         rng.bit_generator.state = resume.rng_state
         start = problem.at(resume.w)
