@@ -47,8 +47,10 @@ MODELS = {
 CONVEX = [
     name
     for name in SOLVERS
-    if name not in ("heavy-ball", "sdca", "sgd")  # other problems; no exact minimizer
+    # Other problems; no exact minimizer.
+    if name not in ("heavy-ball", "sdca", "dual-start-newton", "sgd")
 ]
+DUAL = ("sdca", "dual-start-newton")
 
 
 def fitted(model, X, y, **kwargs):
@@ -140,11 +142,13 @@ LIMITED = {"subsampled-cubic": 1e-7, "subsampled-trust-region": 1e-7}
 @pytest.mark.parametrize("y", [two, three], ids=["two", "three"])
 def test_all_solvers_of_convex_problems_agree_to_1e_8(y):
     model = LogisticRegression(alpha=1e-2, random_state=0)
-    agree(model, "newton", ("auto", *CONVEX), y)
+    agree(model, "newton", ("auto", *CONVEX, *(DUAL if y is two else ())), y)
 
 
 def test_all_solvers_of_least_squares_agree_to_1e_8():
-    agree(Ridge(alpha=5.0, random_state=0), "qr", (*LEAST_SQUARES, *CONVEX), real)
+    agree(
+        Ridge(alpha=5.0, random_state=0), "qr", (*LEAST_SQUARES, *CONVEX, *DUAL), real
+    )
 
 
 def agree(model, reference, solvers, y):
@@ -169,11 +173,10 @@ THREADED = {
     **{
         solver: (LogisticRegression(solver=solver, max_iter=3), TALL_TWO)
         for solver in SOLVERS
-        if solver not in ("heavy-ball", "sdca")
+        if solver != "heavy-ball"
     },
     **{name: (Ridge(solver=name, max_iter=3), TALL_REAL) for name in LEAST_SQUARES},
     "heavy-ball": (Ridge(solver="heavy-ball", max_iter=3), TALL_REAL),
-    "sdca": (Ridge(solver="sdca", fit_intercept=False, max_iter=3), TALL_REAL),
     "multinomial": (LogisticRegression(max_iter=3), TALL_THREE),
     "unpenalised": (LogisticRegression(C=np.inf), TALL_TWO),
     "sigmoid": (

@@ -26,6 +26,7 @@ ROWS = {
     "SAGA": (20, 4),
     "SVRG": (22, 4),
     "SDCA": (12, 2),
+    "DualStartNewton": (12, 2),
     "SGD": (11, 3),
     "DirectLeastSquares": (6, 0),
     "WhitenedLeastSquares": (6, 0),
@@ -34,6 +35,8 @@ ROWS = {
 """a and b: vectors of n numbers, and of n for each output. Other solvers: (4, 7)."""
 LEVERAGE = 12
 """Vectors of n numbers for a sketch of the scores."""
+EXACT_MAX_PARAMS = 200
+"""As in `solvers._ratio`."""
 MATRICES = 6
 """With the factor and the parts of the threads."""
 VECTORS = 24
@@ -46,11 +49,12 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     For n rows, p parameters, K outputs (the classes of `SoftmaxModel`, otherwise 1) and
     T threads::
 
-        8 n (a + b K) + 8 p (24 + T + 2 m) + 8 p**2 max(6, T + 4) + f |X|
+        8 n (a + b K) + 8 p (24 + T + m) + 8 p**2 max(6, T + 4) + f |X|
 
     The numbers a and b depend on the solver: (2, 4) for methods of Newton's kind, (2,
     7) for L-BFGS, (2, 3) to (2, 5) for gradient methods, (20, 4) for SAG and SAGA, (22,
-    4) for SVRG. The sum of y and the weights is in a. m are the pairs of L-BFGS. The
+    4) for SVRG. The sum of y and the weights is in a. m is twice the pairs of
+    L-BFGS, or the products that trust-region and cubic methods may take. The
     matrices are there for solvers that form one: Newton's method with ``"cholesky"``,
     `MultilevelNewton`, trust-region and cubic methods up to 200 parameters,
     Levenberg-Marquardt, direct and sketched least squares; with conjugate gradients up
@@ -94,6 +98,8 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     numbers += p * (VECTORS + threads + 2 * vars(solver).get("memory", 0))
     if _forms(solver, p):
         numbers += p * p * max(MATRICES, threads + 4)
+    if name in ("TrustRegion", "CubicRegularization") and p > EXACT_MAX_PARAMS:
+        numbers += p * min(p, vars(solver)["max_inner"])  # the basis of Lanczos' method
     rows = _copied(solver, problem)
     size = vars(solver).get("sketch_size")
     if name == "SketchedLeastSquares":
@@ -108,6 +114,8 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
 def _forms(solver: object, p: int) -> bool:
     """Whether a matrix of p x p is formed."""
     parameters, name = vars(solver), type(solver).__name__
+    if name == "DualStartNewton":
+        return p <= FORMED_MAX_PARAMS
     if name == "SubsampledNewton":
         return parameters["linear_solver"] == "cholesky" or p <= FORMED_MAX_PARAMS
     if name in ("TrustRegion", "CubicRegularization"):
