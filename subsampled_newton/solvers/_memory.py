@@ -53,13 +53,13 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
 
     The numbers a and b depend on the solver: (2, 4) for methods of Newton's kind, (2,
     7) for L-BFGS, (2, 3) to (2, 5) for gradient methods, (20, 4) for SAG and SAGA, (22,
-    4) for SVRG. The sum of y and the weights is in a. m is twice the pairs of
-    L-BFGS, or the products that trust-region and cubic methods may take. The
-    matrices are there for solvers that form one: Newton's method with ``"cholesky"``,
-    `MultilevelNewton`, trust-region and cubic methods up to 200 parameters,
-    Levenberg-Marquardt, direct and sketched least squares; with conjugate gradients up
-    to 3000 parameters. f is the part of the rows that is copied: the Hessian sample.
-    Sketches have their own rows, QR factorisations a block of 8 p rows for each thread.
+    4) for SVRG. The sum of y and the weights is in a. m is twice the pairs of L-BFGS,
+    or the products that trust-region and cubic methods may take above 200 parameters.
+    The matrices are there for solvers that form one: Newton's method with
+    ``"cholesky"``, `MultilevelNewton`, Levenberg-Marquardt, direct and sketched least
+    squares; up to 3000 parameters also conjugate gradients, trust-region and cubic
+    methods. f is the part of the rows that is copied: the Hessian sample. Sketches have
+    their own rows, QR factorisations a block of 8 p rows for each thread.
 
     The function of a `FiniteSum` of your own is not counted.
 
