@@ -165,6 +165,21 @@ def test_newton_goes_on_without_a_matrix_and_says_so(container, data, little):
         assert "conjugate gradients" in again.message
 
 
+def test_run_without_a_matrix_does_not_change_its_mind(data, little, monkeypatch):
+    asked = []
+
+    def available():  # something else ends and leaves its memory
+        asked.append(1)
+        return 1000.0 if len(asked) == 1 else math.inf
+
+    monkeypatch.setattr(_memory, "available", available)
+    problem = LinearModel(LOGISTIC, *data, l2=1e-3)
+    found = minimize(problem, SubsampledNewton(1.0), tol=1e-10)
+    assert found.n_iter > 2
+    assert len(asked) == 1
+    assert "conjugate gradients" in found.message
+
+
 def test_conjugate_gradients_form_nothing_that_does_not_fit(data, little):
     X, y = data
     problem = LinearModel(LOGISTIC, X, y, l2=1e-3)
