@@ -36,6 +36,7 @@ from subsampled_newton.persistence import load
 from subsampled_newton.problem import FiniteSum, check_derivatives
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import State, minimize
+from subsampled_newton.solvers._memory import memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 from subsampled_newton.solvers._sizes import Growing, InverseStep, Lemma, Spectral
 from subsampled_newton.solvers.cubic import CubicRegularization
@@ -116,6 +117,7 @@ __all__ = [
     "leverage_scores",
     "link_squared",
     "load",
+    "memory_needed",
     "minimize",
     "pseudo_huber",
     "smoothness",

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from subsampled_newton._interrupts import as_interrupt
+
 __all__ = ["bounds", "n_threads", "one_blas_thread", "run", "sum_parts", "use_threads"]
 
 MAX_BLOCKS = 64
@@ -105,11 +107,12 @@ def use_threads(n_jobs: int | None) -> Iterator[None]:
             f"n_jobs must be None or an integer other than 0, got {n_jobs!r}"
         )
     count = int(n_jobs) if n_jobs > 0 else max(1, _n_cores() + 1 + int(n_jobs))
-    token = _limit.set(count)
-    try:
+    before = _limit.get()
+    try:  # Ctrl-C may come between any two lines
+        _limit.set(count)
         yield
     finally:
-        _limit.reset(token)
+        _limit.set(before)
 
 
 def run(block: Callable[[int], Any], n_blocks: int) -> list[Any]:
@@ -120,14 +123,14 @@ def run(block: Callable[[int], Any], n_blocks: int) -> list[Any]:
     """
     results: list[Any] = [None] * n_blocks
     tickets = itertools.count()  # next() is atomic
-    errors: list[BaseException] = []
+    stop = threading.Event()
 
     def work() -> None:
-        while not errors and (k := next(tickets)) < n_blocks:
+        while not stop.is_set() and (k := next(tickets)) < n_blocks:
             try:
                 results[k] = block(k)
-            except BaseException as error:
-                errors.append(error)
+            except BaseException:
+                stop.set()
                 raise
 
     helpers = _submit(work, min(n_threads(), n_blocks) - 1)
@@ -137,19 +140,40 @@ def run(block: Callable[[int], Any], n_blocks: int) -> list[Any]:
             if not helper.cancel():
                 helper.result()
     except BaseException as error:  # Ctrl-C as well: let the helpers leave their loop
-        errors.append(error)
+        stop.set()
         for helper in helpers:
             helper.cancel()
+        if as_interrupt(error) is not error:
+            raise as_interrupt(error) from error
         raise
     return results
 
 
 def sum_parts(block: Callable[[int], np.ndarray], n_blocks: int) -> np.ndarray:
-    """Add the arrays ``block(0), block(1), ...`` in that order."""
-    parts = run(block, n_blocks)
-    total: np.ndarray = parts[0]
-    for part in parts[1:]:
-        total += part
+    """Add the arrays ``block(0), block(1), ...`` in that order.
+
+    A part is added as soon as those before it are, so that about one part per thread is
+    in memory, not one per block.
+    """
+    lock = threading.Lock()
+    waiting: dict[int, np.ndarray] = {}
+    total: np.ndarray | None = None
+    first = 0
+
+    def add(k: int) -> None:
+        nonlocal total, first
+        waiting[k] = block(k)
+        with lock:
+            while first in waiting:
+                part = waiting.pop(first)
+                if total is None:
+                    total = part
+                else:
+                    total += part
+                first += 1
+
+    run(add, n_blocks)
+    assert total is not None
     return total
 
 
@@ -172,25 +196,36 @@ class _OneBlasThread:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.users = 0
+        self.users: dict[object, int] = {}
+        """Tokens of the users, and their threads."""
         self.libraries: list[Any] | None = None
         self.before: list[int] = []
 
-    def enter(self) -> None:
+    def enter(self, token: object) -> None:
         with self.lock:
-            if self.users == 0:
+            if not self.users:
                 if self.libraries is None:  # looking for them takes milliseconds
                     found = ThreadpoolController().select(user_api="blas")
                     self.libraries = list(found.lib_controllers)
                 self.before = [library.num_threads for library in self.libraries]
-                self._set([1] * len(self.libraries))
-            self.users += 1
+            self.users[token] = threading.get_ident()
+            if len(self.users) == 1:
+                self._set([1] * len(self.libraries or []))
 
-    def leave(self) -> None:
+    def leave(self, token: object) -> None:
+        """Forget a user; to be called again, it does no harm, if it was interrupted."""
         with self.lock:
-            self.users -= 1
-            if self.users == 0:
+            if token in self.users and len(self.users) == 1:
                 self._set(self.before)
+            self.users.pop(token, None)
+
+    def after_fork(self) -> None:
+        """Forget the users that the child does not have."""
+        self.lock = threading.Lock()
+        here, others = threading.get_ident(), len(self.users)
+        self.users = {t: ident for t, ident in self.users.items() if ident == here}
+        if others and not self.users:
+            self._set(self.before)
 
     def _set(self, counts: list[int]) -> None:
         for library, count in zip(self.libraries or [], counts, strict=True):
@@ -212,21 +247,26 @@ def one_blas_thread() -> Iterator[None]:
     """Keep BLAS to one thread: our pool calls it on blocks, one block per core.
 
     The setting of BLAS belongs to the process, so overlapping uses share it and the
-    last one to leave restores what the first one found.
+    last one to leave restores what the first one found. Also after Ctrl-C at any
+    moment: what it interrupts here is done again.
     """
-    blas = _blas
-    blas.enter()
+    token = object()
     try:
+        _blas.enter(token)
         yield
     finally:
-        blas.leave()
+        try:
+            _blas.leave(token)
+        except BaseException:
+            _blas.leave(token)
+            raise
 
 
 def _after_fork() -> None:
     """A child has none of the threads and must not inherit a lock that one held."""
-    global _pool, _pool_lock, _blas
+    global _pool, _pool_lock
     _pool, _pool_lock = None, threading.Lock()
-    _blas = _OneBlasThread()
+    _blas.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,6 +10,7 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from subsampled_newton import _parallel
+from subsampled_newton._interrupts import quiet
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.problem import FiniteSum
 
@@ -93,7 +94,7 @@ def eigenvalue_bounds(problem: FiniteSum) -> tuple[float, float]:
     # One vector of parameters per class: the largest ridge weight bounds them all.
     shared = len(problem.l2) == rows.n_params
     ridge = problem.l2 if shared else np.full(rows.n_params, problem.l2.max())
-    with _parallel.one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+    with _parallel.one_blas_thread(), quiet(over="ignore", invalid="ignore"):
         if rows.n_params > GRAM_MAX_PARAMS:
             return mu, _largest_by_lanczos(problem, high, ridge)
         gram = rows.gram(problem.weights / rows.n_rows)

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from subsampled_newton import _parallel
+from subsampled_newton import _memory, _parallel
 from subsampled_newton.columns import Columns, Work
 from subsampled_newton.kernels import fused, gram, linear, pointwise, softmax
 from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR, Layout
@@ -31,6 +31,12 @@ __all__ = ["CSRRows", "DenseRows", "Rows", "as_rows", "check_sparse"]
 Array = NDArray[np.float64]
 CHUNK = 2048
 """Rows that are copied to a buffer at a time where BLAS needs them transformed."""
+SKETCH_COPIES = 6
+"""Of a sketch: with those of its QR factorisation."""
+MATRIX_COPIES = 4
+"""A matrix, two copies of it while it is scaled and factored, and some of vectors."""
+TILE = 256
+"""Columns of a matrix that are mirrored at a time."""
 GRAM_MAX_PARAMS = 250
 """Up to here our kernel for Gram matrices is faster than BLAS on copied blocks."""
 
@@ -122,6 +128,19 @@ class Rows(ABC):
 
     def gram(self, h: Array) -> Array:
         """``X.T @ diag(h) @ X``, for few columns: the result is dense."""
+        self._require_matrix(self.n_params)
+        return self._gram(h)
+
+    def _require_matrix(self, d: int) -> None:
+        """Refuse a matrix (d, d) that does not fit, with a part of it per thread."""
+        copies = max(MATRIX_COPIES, _parallel.n_threads() + 2)
+        _memory.require(
+            8.0 * copies * d * d,
+            f"a matrix of {d:,} x {d:,} parameters, with its factor,",
+            "take a solver that forms none, as 'newton-cg' or 'lbfgs'",
+        )
+
+    def _gram(self, h: Array) -> Array:
         d = self._n_raw
 
         def block(lo: int, hi: int) -> Array:
@@ -248,6 +267,7 @@ class Rows(ABC):
         Of shape (m, n_params, m, n_params) for m = n_classes - 1.
         """
         m, d = len(P) - 1, self.n_params
+        self._require_matrix(m * d)
         shape = (d * (d + 1) // 2, m * (m + 1) // 2)
         # What is sparse stays so, unless it is to be centred.
         sparse = self.layout is CSR and not np.any(self.columns.shift)
@@ -337,6 +357,11 @@ class Rows(ABC):
 
     def sketch(self, matrix: sp.csc_array) -> Array:
         """``matrix @ X`` for a sparse matrix with few rows."""
+        _memory.require(
+            8.0 * SKETCH_COPIES * matrix.shape[0] * self.n_params,
+            f"a sketch of {matrix.shape[0]:,} rows with {self.n_params:,} columns",
+            "take a solver that needs none, as 'newton-cg' or 'lbfgs'",
+        )
         raw = np.zeros((matrix.shape[0], self._n_raw))
         for start in range(0, self.n_rows, CHUNK):
             stop = min(start + CHUNK, self.n_rows)
@@ -405,9 +430,9 @@ class DenseRows(Rows):
     def with_columns(self, columns: Columns) -> Rows:
         return DenseRows(self._X, columns, self.work)
 
-    def gram(self, h: Array) -> Array:
+    def _gram(self, h: Array) -> Array:
         if self.n_params > GRAM_MAX_PARAMS:
-            return super().gram(h)
+            return super()._gram(h)
         d = self._n_raw
         kernel = gram.gram_dense(self.layout is COLUMN_MAJOR)
         columns = self.columns
@@ -476,9 +501,9 @@ class CSRRows(Rows):
     def with_columns(self, columns: Columns) -> Rows:
         return CSRRows(self._X, columns, self.work)
 
-    def gram(self, h: Array) -> Array:
+    def _gram(self, h: Array) -> Array:
         if np.any(self.columns.shift):
-            return super().gram(h)  # centred rows are dense
+            return super()._gram(h)  # centred rows are dense
         d = self._n_raw
         kernel = gram.gram_csr()
 
@@ -489,8 +514,9 @@ class CSRRows(Rows):
 
         full = _symmetric(self._sum(block, (d + 1) ** 2), self.n_params)
         scale = np.append(self.columns.scale, 1.0)[: self.n_params]
-        scaled: Array = full * scale * scale[:, None]
-        return scaled
+        full *= scale
+        full *= scale[:, None]
+        return full
 
     def _first_row(self) -> Array:
         return np.zeros(self._n_raw)
@@ -558,10 +584,11 @@ def as_rows(X: Any) -> Rows:
 
 def _symmetric(lower: Array, size: int) -> Array:
     """Fill the upper half of the leading block from the lower one."""
-    lower = lower[:size, :size]
-    half = np.tril(lower)
-    full: Array = half + half.T
-    np.fill_diagonal(full, lower.diagonal())
+    full = np.ascontiguousarray(lower[:size, :size])
+    for j in range(0, size, TILE):  # in place: the matrix may be all that fits
+        diagonal = full[j : j + TILE, j : j + TILE]
+        diagonal[...] = np.tril(diagonal) + np.tril(diagonal, -1).T
+        full[j : j + TILE, j + TILE :] = full[j + TILE :, j : j + TILE].T
     return full
 
 

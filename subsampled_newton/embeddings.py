@@ -20,7 +20,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from subsampled_newton import _parallel
+from subsampled_newton import _memory, _parallel
 from subsampled_newton.data import DenseRows, Rows, as_rows
 from subsampled_newton.kernels.rows import CSR
 from subsampled_newton.kernels.sketch import scatter, walsh_hadamard
@@ -138,6 +138,11 @@ class SparseSign(Embedding):
             )
             return out
 
+        _memory.require(
+            8.0 * (_parallel.n_threads() + 2) * shape[0] * shape[1],
+            f"a sketch of {shape[0]:,} rows with {shape[1]:,} columns",
+            "take a solver that needs none, as 'newton-cg' or 'lbfgs'",
+        )
         # Large parts: the additions of the parts stay small beside the read of X.
         total = rows._sum(block, 4 * shape[0] * shape[1])
         if rows.layout is CSR:
@@ -306,6 +311,11 @@ def identity(n: int) -> RowSample:
 
 def dense_block(rows: Rows, lo: int, hi: int, *, extra: Array | None = None) -> Array:
     """Rows ``lo:hi`` of ``[X, extra]`` as a float64 array. May share memory with X."""
+    _memory.require(
+        16.0 * (hi - lo) * rows.n_params,
+        f"a dense copy of {hi - lo:,} rows with {rows.n_params:,} columns",
+        "take a solver that needs none, as 'newton-cg' or 'lbfgs'",
+    )
     block = rows._transformed(lo, hi)
     more = []
     if rows.columns.intercept:

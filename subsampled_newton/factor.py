@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subsampled_newton import _parallel
+from subsampled_newton import _memory, _parallel
 from subsampled_newton.data import Rows
 from subsampled_newton.embeddings import dense_block
 
 __all__ = ["cholesky_qr", "triangular_factor", "upper_factor"]
 
 Array = NDArray[np.float64]
+FACTOR_COPIES = 4
+"""Of a block of rows: scaled, below the factor so far, and twice in LAPACK."""
 ROWS_PER_COLUMN = 8
 """Rows that are factored at a time, per column: the factor so far is below them and
 adds an eighth to the work. Longer blocks leave the cache."""
@@ -51,6 +53,11 @@ def triangular_factor(
     """
     d = rows.n_params + (extra is not None)
     step = max(512, ROWS_PER_COLUMN * d)
+    _memory.require(
+        FACTOR_COPIES * 8.0 * _parallel.n_threads() * min(step, rows.n_rows) * d,
+        f"a QR factorisation of {d:,} columns",
+        "take a solver that needs none, as 'newton-cg' or 'lbfgs'",
+    )
 
     def block(lo: int, hi: int) -> Array:
         R = np.empty((0, d))

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from subsampled_newton._interrupts import quiet
 from subsampled_newton.embeddings import dense_block
 from subsampled_newton.factor import triangular_factor, upper_factor
 from subsampled_newton.linear_model import LinearModel, LinearPoint
@@ -74,6 +75,9 @@ class Diagnosis:
         intercept and dense data, centred.
     separable : bool
         Whether the classes were found separable.
+    memory_bytes : int
+        Peak of the memory that the fit used beside the data, by the formula of
+        `memory_needed`; the factorisation of the diagnosis not counted.
     """
 
     status: Status
@@ -84,6 +88,7 @@ class Diagnosis:
     n_params: int
     condition: float
     separable: bool
+    memory_bytes: int
 
 
 def covariance(problem: LinearModel, w: Array, total: float, sandwich: bool) -> Array:
@@ -183,7 +188,7 @@ def _score_factor(problem: LinearModel, point: LinearPoint) -> Array:
 def wald_tests(estimate: Array, cov: Array, freedom: float = math.inf) -> WaldTests:
     """Wald tests of single coefficients from their covariance."""
     error = np.sqrt(np.diag(cov)).reshape(estimate.shape)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with quiet(divide="ignore", invalid="ignore"):
         statistic = estimate / error
     size = -np.abs(statistic)
     if math.isinf(freedom):
@@ -210,7 +215,7 @@ def diagnosis(problem: LinearModel, w: Array, result: Result) -> Diagnosis:
     """
     point = problem.at(w)
     gradient = point.gradient
-    bound = problem.suboptimality_bound(gradient)
+    bound = problem.suboptimality_bound(point)
     whitener = curvature_factor(problem, point)
     plain = curvature_factor(problem, point, ridge=False)
     if whitener is not None:
@@ -224,6 +229,7 @@ def diagnosis(problem: LinearModel, w: Array, result: Result) -> Diagnosis:
         problem.n_params,
         math.nan if plain is None else plain.condition,
         result.status is Status.SEPARABLE,
+        result.memory_bytes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from subsampled_newton._memory import NotEnoughMemory
 from subsampled_newton.columns import Work
 from subsampled_newton.data import Rows, as_rows
 from subsampled_newton.losses import TARGETS, PointwiseLoss
@@ -29,6 +31,12 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 FORMED_MAX_PARAMS = 3000
 """A Hessian is never formed above this: 72 MB, and a Cholesky factorisation of 1 s."""
+FREE_MAX_PARAMS = 50
+"""Parameters without a ridge for which a dual point is looked for: intercepts."""
+FEW_ELEMENTS = 1 << 16
+"""Numbers that are copied without a thought."""
+MAX_CORRECTIONS = 30
+EPS = float(np.finfo(np.float64).eps)
 FORMED_SPEED = 16
 """A matrix is formed when more than d / 16 products are expected: BLAS forms it about
 that many times faster, per operation, than fused products run."""
@@ -143,11 +151,9 @@ class LinearModel(FiniteSum):
 
     def slope_change(self, z: Array, u: Array, t: float) -> float:
         """Derivative of `mean_along` in ``t``, minus that at 0."""
-        after, before = (
-            self.rows.pointwise(self.loss.d1, x, self.y, self.weights)
-            for x in (z + t * u, z)
-        )
-        return float((after - before) @ u) / self.n_samples
+        change = self.rows.pointwise(self.loss.d1, z + t * u, self.y, self.weights)
+        change -= self.rows.pointwise(self.loss.d1, z, self.y, self.weights)
+        return float(change @ u) / self.n_samples
 
     def curvature_sizes(self, z: Array) -> Array:
         """``s_i |d2_i|`` for all rows."""
@@ -170,7 +176,8 @@ class LinearModel(FiniteSum):
                 f"got the {self.loss.name} loss"
             )
         h = self.rows.pointwise(d2, z, self.y, self.weights)
-        return LinearHessian(self.rows, h * factor, self.l2, self.work)
+        h *= factor
+        return LinearHessian(self.rows, h, self.l2, self.work)
 
     def row_scores(self, kind: str, point: Point, rng: np.random.Generator) -> Array:
         """Importance of the rows at a point.
@@ -200,6 +207,67 @@ class LinearModel(FiniteSum):
 
         l2 = self.l2[: self.rows.n_params]
         return approximate_leverage(sketch, projected, self.n_samples, l2, rng)
+
+    def suboptimality_bound(self, point: Point) -> float:
+        """Guaranteed bound of ``F(w) - min F`` at a point, up to rounding errors of g.
+
+        With a ridge on every parameter ``sum_j g_j**2 / (2 l2_j)``. Parameters U
+        without one, as an intercept, have ``g_U = 0`` at every point of the dual. One
+        that has is near by: the derivatives of some rows are those at predictions that
+        a change t of ``w_U`` moves. With the gradient g~ that results the gap to it is
+        at most ``sum_j g~_j**2 / (2 l2_j) - g_U't``: the losses of these rows are
+        convex, so that theirs is at most t times the change of ``g_U``. Costs less than
+        a read of the rows.
+        """
+        penalised = self.l2 > 0.0
+        free = np.flatnonzero(~penalised)
+        if not (self.convex and 0 < len(free) <= FREE_MAX_PARAMS and np.any(penalised)):
+            return super().suboptimality_bound(point)
+        n = self.n_samples
+        # Evenly spaced: some rows of every kind, and no random numbers.
+        few = min(512, FEW_ELEMENTS // self.n_params)
+        size = min(n, max(1, few, min(4096, n // 16)))
+        part = self.restrict(np.arange(size) * n // size)
+        w, gradient, share = point.w, point.gradient, size / n
+        z, _, before = part.evaluate(w)
+        length = np.sqrt(part.rows.gram_diagonal(part.weights / size))
+        # Rounding of a prediction goes into its derivative.
+        spread = np.abs(z) if z.ndim == 1 else np.abs(z).max(axis=0)
+        slope = part.slope_size(z) + float(np.mean(part.curvature_sizes(z) * spread))
+        rounding = 4.0 * EPS * length[free % len(length)] * slope
+        close = np.maximum(rounding, 1e-9 * np.max(np.abs(gradient[free])))
+        moved: Array = gradient
+        base = t = step = np.zeros(len(free))
+        best = math.inf
+        for _ in range(MAX_CORRECTIONS):  # Newton's method for g~_U = 0
+            left = moved[free]
+            norm = float(np.linalg.norm(left))
+            if not norm < best:
+                step = 0.5 * step
+            else:
+                base, best = t, norm
+                hessian = part.hessian_at(z, share / size, "hessian")
+                columns = [hessian.product(e)[free] for e in _units(free, len(w))]
+                try:
+                    step = np.asarray(np.linalg.solve(np.array(columns), -left))
+                except np.linalg.LinAlgError:
+                    break
+                if np.all(np.abs(left) <= close):
+                    squares = moved[penalised] ** 2 / self.l2[penalised]
+                    # What is left counts as well: there may be little curvature.
+                    rest = abs(float(gradient[free] @ t)) + abs(float(left @ step))
+                    return 0.5 * float(np.sum(squares)) + rest
+            t = base + step
+            there = w.copy()
+            there[free] += t
+            z, _, after = part.evaluate(there)
+            moved = gradient + share * (after - before)
+        return math.inf
+
+    def slope_size(self, z: Array) -> float:
+        """Root mean square of the derivatives of the losses at predictions."""
+        d1 = self.rows.pointwise(self.loss.d1, z, self.y, self.weights)
+        return math.sqrt(float(np.mean(d1 * d1)))
 
     def value_at_zero(self) -> float:
         """F(0), without reading the rows."""
@@ -291,7 +359,8 @@ class LinearHessian:
         """Form the matrix if that is cheaper than the expected products."""
         d = len(self.l2)
         if d <= FORMED_MAX_PARAMS and FORMED_SPEED * n_products > d:
-            self._form()
+            with contextlib.suppress(NotEnoughMemory):  # products are the same
+                self._form()
 
     def matvec(self, v: Array) -> Array:
         """Product with a vector."""
@@ -386,6 +455,10 @@ class _ValueTrial:
     def point(self) -> LinearPoint:
         """The point, evaluated afresh: rounding of the line does not accumulate."""
         return self.problem.at(self.w)
+
+
+def _units(indices: Indices, size: int) -> list[Array]:
+    return [np.eye(1, size, int(j))[0] for j in indices]
 
 
 def _targets(y: ArrayLike, n: int, loss: PointwiseLoss) -> Array:

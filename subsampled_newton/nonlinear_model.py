@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsampled_newton import _parallel
+from subsampled_newton import _memory, _parallel
+from subsampled_newton._interrupts import quiet
 from subsampled_newton._user_function import run
 from subsampled_newton.kernels import nonlinear as kernels
 from subsampled_newton.linear_model import mean_one
@@ -280,6 +281,11 @@ class NonlinearPoint:
     def _evaluated(self) -> _Evaluated:
         p = self.problem
         n, edges = p.n_samples, p.blocks()
+        _memory.require(
+            16.0 * n * (p.n_params + 4),
+            f"the Jacobian of {n:,} rows and {p.n_params:,} parameters",
+            "take fewer rows, or write the problem as a FiniteSum",
+        )
         root = np.sqrt(p.weights)
         residual, J = np.empty(n), np.empty((n, p.n_params))
         sizes = np.empty(n)
@@ -288,7 +294,7 @@ class NonlinearPoint:
             part = slice(edges[k], edges[k + 1])
             s, y = root[part], p.y[part]
             f, rows = p.evaluate(self.w, part)
-            with np.errstate(all="ignore"):  # trials far out
+            with quiet(all="ignore"):  # trials far out
                 residual[part] = s * (f - y)
                 J[part] = s[:, None] * rows
                 sizes[part] = s * (np.abs(f) + np.abs(y))
@@ -382,7 +388,7 @@ class NonlinearPoint:
     def decrease(self, other: NonlinearPoint) -> float:
         """``F(w) - F(other)``, from differences of the terms: no cancellation."""
         p, (a, b) = self.problem, (self.residual, other.residual)
-        with np.errstate(all="ignore"):
+        with quiet(all="ignore"):
             data = float(np.sum((a - b) * (a + b))) / p.n_samples
             ridge = float(p.l2 @ ((self.w - other.w) * (self.w + other.w)))
             return 0.5 * (data + ridge)
@@ -503,7 +509,7 @@ def _triangle(A: Array) -> Array:
 
 def _square(x: Array) -> float:
     """Sum of squares, in the same order for every number of threads."""
-    with np.errstate(all="ignore"):
+    with quiet(all="ignore"):
         return float(np.sum(x * x))
 
 

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from subsampled_newton import _memory
 from subsampled_newton.columns import Work
 from subsampled_newton.losses import PointwiseLoss
 from subsampled_newton.sampling import Sample
@@ -139,15 +140,15 @@ class FiniteSum(ABC):
         """
         return float(np.linalg.norm(point.gradient))
 
-    def suboptimality_bound(self, gradient: Array) -> float:
-        """Guaranteed bound of ``F(w) - min F`` from the gradient at ``w``.
+    def suboptimality_bound(self, point: Point) -> float:
+        """Guaranteed bound of ``F(w) - min F`` at a point, up to rounding errors of g.
 
         ``sum_j g_j**2 / (2 l2_j)``, which is ``||g||**2 / (2 mu)`` for equal weights;
         inf where F is not known to be strongly convex.
         """
         if self.strong_convexity == 0.0:
             return math.inf
-        return 0.5 * float(np.sum(gradient**2 / self.l2))
+        return 0.5 * float(np.sum(point.gradient**2 / self.l2))
 
     def row_scores(self, kind: str, point: Point, rng: np.random.Generator) -> Array:
         """Importance of the samples, for non-uniform sampling."""
@@ -220,7 +221,13 @@ class GenericHessian:
 
     def dense(self) -> Array:
         """The matrix, by d products."""
-        identity = np.eye(self.problem.n_params)
+        d = self.problem.n_params
+        _memory.require(
+            32.0 * d * d,
+            f"a matrix of {d:,} x {d:,} parameters",
+            "take a solver that forms none, as 'newton-cg' or 'lbfgs'",
+        )
+        identity = np.eye(d)
         return np.column_stack([self.matvec(column) for column in identity])
 
 

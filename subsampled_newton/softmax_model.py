@@ -13,12 +13,14 @@ The basis B is the first K - 1 columns of the Householder reflection that exchan
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from subsampled_newton._memory import NotEnoughMemory
 from subsampled_newton.data import as_rows
 from subsampled_newton.linear_model import (
     FORMED_MAX_PARAMS,
@@ -124,8 +126,13 @@ class SoftmaxModel(LinearModel):
         return self.rows.class_mean_along(z, u, t, self.y, self.weights)
 
     def slope_change(self, z: Array, u: Array, t: float) -> float:
-        after, before = map(self.rows.class_probabilities, (z + t * u, z))
-        return float(self.weights @ np.sum((after - before) * u, axis=0)) / len(z[0])
+        change = self.rows.class_probabilities(z + t * u)
+        change -= self.rows.class_probabilities(z)
+        change *= u
+        return float(self.weights @ np.sum(change, axis=0)) / len(z[0])
+
+    def slope_size(self, z: Array) -> float:
+        return 1.0
 
     def curvature_sizes(self, z: Array) -> Array:
         """Weighted traces of ``diag(p_i) - p_i p_i'`` for all rows."""
@@ -167,7 +174,8 @@ class SoftmaxHessian:
         if d <= FORMED_MAX_PARAMS and (
             FORMED_SPEED * n_products > blocks * self.rows.n_params
         ):
-            self._form()
+            with contextlib.suppress(NotEnoughMemory):  # products are the same
+                self._form()
 
     def matvec(self, v: Array) -> Array:
         """Product with a vector."""

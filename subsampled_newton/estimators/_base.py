@@ -30,6 +30,7 @@ from sklearn.utils.validation import (
 )
 
 from subsampled_newton import _archive
+from subsampled_newton._interrupts import quiet
 from subsampled_newton.columns import Columns
 from subsampled_newton.data import CHUNK, Rows, as_rows, check_sparse
 from subsampled_newton.inference import (
@@ -330,7 +331,7 @@ def validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> tuple[Any, Any]:
             ensure_all_finite=False,
             **kwargs,
         )
-    assert_all_finite(y, input_name="y")
+        assert_all_finite(y, input_name="y")
     return X, y
 
 
@@ -353,7 +354,8 @@ def _refuse(X: Any, known_csr: bool = False) -> None:
 def _naming_arguments() -> Iterator[None]:
     """Name X where an error names no argument."""
     try:
-        yield
+        with quiet():  # scikit-learn changes what NumPy says of overflows
+            yield
     except (TypeError, ValueError) as error:
         text = str(error)
         if re.search(r"\b[Xy]\b", text):
@@ -364,9 +366,10 @@ def _naming_arguments() -> Iterator[None]:
 
 
 def checked_weights(sample_weight: Any, X: Any) -> Array:
-    weights: Array = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
-    )
+    with quiet():
+        weights: Array = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
     if not np.any(weights):
         raise ValueError("sample_weight must not be all zero")
     return weights
@@ -381,7 +384,7 @@ def equilibrated(
     of the given columns.
     """
     rows = as_rows(X)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with quiet(over="ignore", invalid="ignore"):
         mean, deviation = rows.column_moments(weights)
     if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(deviation))):
         assert_all_finite(X, input_name="X")

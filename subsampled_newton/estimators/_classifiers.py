@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
+from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows
 from subsampled_newton.estimators._base import (
@@ -106,13 +107,14 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         problem, best = None, None
         try:
             problem, w0, l2 = self._prepared(X, y, sample_weight)
-            with use_threads(self.n_jobs):
+            with quiet(), use_threads(self.n_jobs):
                 result = best = self._minimize(problem, w0)
                 failed = not result.converged
                 if l2 == 0.0 and separable(problem, result.w, failed=failed):
                     result = replace(result, status=Status.SEPARABLE)
                 else:
                     result = self._assured(problem, result)
+            self._keep(problem, result)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 best = getattr(error, "result", best)
@@ -121,7 +123,6 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             else:  # labels of these data and coefficients of others are no model
                 self.__dict__.pop("coef_", None)
             raise
-        self._keep(problem, result)
         self._finish(result)
         return self
 
@@ -131,7 +132,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         """Problem, start and weight of the ridge for checked data."""
         self.classes_, codes = _classes(y)
         weights, l2 = self._weighted(X, y, codes, sample_weight)
-        with use_threads(self.n_jobs):
+        with quiet(), use_threads(self.n_jobs):
             rows, ridge = equilibrated(X, weights, self.fit_intercept, l2)
             columns, K = rows.columns, len(self.classes_)
             raw = self._last_solution((1 if K == 2 else K, X.shape[1]))
@@ -143,12 +144,16 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         return problem, None if start is None else problem.parameters(start), l2
 
     def _keep(self, problem: LinearModel, result: Result) -> None:
-        """Set what the fit has found."""
+        """Set what the fit has found, at once."""
         columns, W = problem.rows.columns, problem.coefficients(result.w)
         coef, intercept = zip(*(columns.to_raw(w) for w in W), strict=True)
-        self.coef_, self.intercept_ = np.array(coef), np.array(intercept)
-        self.n_iter_ = np.array([result.n_iter], dtype=np.int32)
-        self.result_, self.history_ = result, result.trace.as_dict()
+        self.__dict__.update(
+            coef_=np.array(coef),
+            intercept_=np.array(intercept),
+            n_iter_=np.array([result.n_iter], dtype=np.int32),
+            result_=result,
+            history_=result.trace.as_dict(),
+        )
 
     def _weighted(
         self, X: Any, y: Any, codes: NDArray[np.intp], sample_weight: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows
 from subsampled_newton.estimators._base import (
@@ -44,6 +45,14 @@ LEAST_SQUARES: dict[str, Callable[[float], Solver]] = {
 """Solvers of least squares by name, for a tolerance."""
 
 
+class _Fit(NamedTuple):
+    """What one target has given."""
+
+    coef: Array
+    intercept: float
+    result: Result
+
+
 class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[misc]
     """What `LinearRegression` and `Ridge` share."""
 
@@ -72,39 +81,60 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            As it comes; the last iterate is kept then, if there is one, but not a part
+            of several targets.
         """
         X, y = validated(self, X, y, y_numeric=True, multi_output=True)
         weights = checked_weights(sample_weight, X)
         targets = y.astype(np.float64).reshape(len(y), -1)
         shape = (targets.shape[1], X.shape[1])
         start = self._last_solution(shape if y.ndim == 2 else shape[1:])
-        coef, intercept = np.empty(shape), np.empty(shape[0])
-        results: list[Result] = []
-        with use_threads(self.n_jobs):
-            rows, ridge = equilibrated(
-                X, weights, self.fit_intercept, self._penalty() / weights.sum()
-            )
-            for k, target in enumerate(targets.T):
-                last = None
-                if start is not None:
-                    last = np.atleast_2d(start[0])[k], np.atleast_1d(start[1])[k]
-                coef[k], intercept[k], result = self._fit_target(
-                    rows, target, weights, ridge, last, results
+        fits: list[_Fit] = []
+        try:
+            with quiet(), use_threads(self.n_jobs):
+                rows, ridge = equilibrated(
+                    X, weights, self.fit_intercept, self._penalty() / weights.sum()
                 )
-                results.append(result)
-        self.coef_ = coef
-        self.intercept_ = intercept if self.fit_intercept else 0.0
-        self.n_iter_: Any = np.array([result.n_iter for result in results])
-        if y.ndim == 1:
-            self.coef_, self.n_iter_ = self.coef_[0], results[0].n_iter
-            self.intercept_ = float(intercept[0]) if self.fit_intercept else 0.0
-        self._describe(results[0])
-        bad = (result for result in results if not result.converged)
-        self._finish(next(bad, results[-1]))
+                for k, target in enumerate(targets.T):
+                    last = None
+                    if start is not None:
+                        last = np.atleast_2d(start[0])[k], np.atleast_1d(start[1])[k]
+                    self._fit_target(rows, target, weights, ridge, last, fits)
+            self._keep(fits, y.ndim)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and len(fits) == len(targets.T):
+                self._keep(fits, y.ndim)
+            else:  # coefficients of other data are no model of these
+                self.__dict__.pop("coef_", None)
+            raise
+        bad = (fit.result for fit in fits if not fit.result.converged)
+        self._finish(next(bad, fits[-1].result))
         return self
 
-    def _describe(self, result: Result) -> None:
-        """Set what the solver has found out about X."""
+    def _keep(self, fits: list[_Fit], ndim: int) -> None:
+        """Set what the fits of the targets have found, at once."""
+        coef = np.array([fit.coef for fit in fits])
+        intercept: Any = np.array([fit.intercept for fit in fits])
+        n_iter: Any = np.array([fit.result.n_iter for fit in fits])
+        if ndim == 1:
+            coef, n_iter, intercept = coef[0], int(n_iter[0]), float(intercept[0])
+        result = fits[-1].result
+        self.__dict__.update(
+            coef_=coef,
+            intercept_=intercept if self.fit_intercept else 0.0,
+            n_iter_=n_iter,
+            result_=result,
+            history_=result.trace.as_dict(),
+            **self._description(fits[0].result),
+        )
+
+    def _description(self, result: Result) -> dict[str, Any]:
+        """What the solver has found out about X, by attribute."""
+        return {}
 
     def _fit_target(
         self,
@@ -113,9 +143,9 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         weights: Array,
         ridge: Array,
         start: tuple[Array, float] | None,
-        results: list[Result],
-    ) -> tuple[Array, float, Result]:
-        """Coefficients and intercept of the given columns for one target."""
+        fits: list[_Fit],
+    ) -> None:
+        """Add coefficients and intercept of the given columns for one target."""
         # Targets of mean 0 and unit size: then tol has no unit either.
         mean = float(np.average(y, weights=weights)) if self.fit_intercept else 0.0
         size = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
@@ -126,27 +156,34 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         if start is not None:
             constant = (start[1] - mean) / unit * self.fit_intercept
             w0 = rows.columns.from_raw(start[0] / unit, constant)
-        result = minimize(
-            problem,
-            self._solver(problem, results),
-            w0,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            progress=bool(self.verbose),
-            seed=check_random_state(self.random_state).randint(2**31 - 1),
-        )
-        if _refinement(result) is None:  # those know how exact they are
-            result = self._assured(problem, result)
-        coef, constant = rows.columns.to_raw(result.w)
-        intercept = constant * unit + mean if self.fit_intercept else 0.0
-        return coef * unit, intercept, result
+        result = None
+        try:
+            result = minimize(
+                problem,
+                self._solver(problem, fits),
+                w0,
+                tol=self.tol,
+                max_iter=self.max_iter,
+                progress=bool(self.verbose),
+                seed=check_random_state(self.random_state).randint(2**31 - 1),
+            )
+            if _refinement(result) is None:  # those know how exact they are
+                result = self._assured(problem, result)
+        except KeyboardInterrupt as error:
+            result = getattr(error, "result", result)
+            raise
+        finally:
+            if result is not None:
+                coef, constant = rows.columns.to_raw(result.w)
+                intercept = constant * unit + mean if self.fit_intercept else 0.0
+                fits.append(_Fit(coef * unit, intercept, result))
 
-    def _solver(self, problem: LinearModel, results: list[Result]) -> Solver:
+    def _solver(self, problem: LinearModel, fits: list[_Fit]) -> Solver:
         solver: Solver = self.solver
         if not isinstance(self.solver, str):
             return solver
         rtol = min(float(self.tol), 0.5)
-        run = _refinement(results[0]) if results else None
+        run = _refinement(fits[0].result) if fits else None
         if run is not None:
             return WhitenedLeastSquares(run.whitener, rtol)
         if self.solver == "auto":
@@ -252,10 +289,12 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def _describe(self, result: Result) -> None:
+    def _description(self, result: Result) -> dict[str, Any]:
         run = _refinement(result)
-        self.rank_ = run and run.whitener.rank - self.fit_intercept
-        self.condition_ = run.whitener.condition if run else np.nan
+        return {
+            "rank_": run and run.whitener.rank - self.fit_intercept,
+            "condition_": run.whitener.condition if run else np.nan,
+        }
 
     def _penalised(self) -> str:
         return ""

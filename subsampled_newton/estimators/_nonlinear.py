@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from subsampled_newton import _archive
+from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.estimators._base import ALLOWED_TYPES, checked_weights
 from subsampled_newton.nonlinear_model import (
@@ -175,6 +176,12 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         -------
         NonlinearLeastSquares
             Itself.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            As it comes; the last iterate is kept then, if there is one, without
+            standard errors.
         """
         if y is None:
             X = validate_data(self, X, dtype=ALLOWED_TYPES)
@@ -188,41 +195,61 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         solver = self.solver
         if isinstance(solver, str):
             solver = LevenbergMarquardt()
-        with use_threads(self.n_jobs):
+        with quiet(), use_threads(self.n_jobs):
             scale = np.ones(len(start))
             problem = self._problem(X, y, weights, scale)
             if not isinstance(solver, LevenbergMarquardt):  # which has its own scales
                 scale = _sizes(problem.at(start))
                 problem = self._problem(X, y, weights, scale)
-            result = minimize(
-                problem,
-                solver,
-                start / scale,
-                tol=self.tol,
-                max_iter=self.max_iter,
-                progress=bool(self.verbose),
-                seed=check_random_state(self.random_state).randint(2**31 - 1),
-            )
+            try:
+                result = minimize(
+                    problem,
+                    solver,
+                    start / scale,
+                    tol=self.tol,
+                    max_iter=self.max_iter,
+                    progress=bool(self.verbose),
+                    seed=check_random_state(self.random_state).randint(2**31 - 1),
+                )
+            except BaseException as error:
+                last = getattr(error, "result", None)
+                if last is not None:
+                    self._keep(scale, last, np.nan, np.full((len(start),) * 2, np.nan))
+                else:  # parameters of other data are no model of these
+                    self.__dict__.pop("params_", None)
+                raise
             point = problem.at(result.w)
             if result.converged and result.gradient_norm > max(self.tol, STATIONARY):
                 lost = point.undetermined
                 status = Status.RANK_DEFICIENT if lost else Status.SMALL_STEP
                 result = replace(result, status=status)
-            self.params_ = scale * result.w
             freedom = np.count_nonzero(weights) - len(start)
             variance, covariance = _statistics(point, int(freedom))
-        self.residual_std_ = float(np.sqrt(variance * np.mean(weights)))
-        self.cov_params_ = covariance * scale * scale[:, None]
-        self.std_errors_ = np.sqrt(np.diag(self.cov_params_))
-        self.n_iter_ = result.n_iter
+        residual_std = float(np.sqrt(variance * np.mean(weights)))
+        self._keep(scale, result, residual_std, covariance)
         self._finish(result)
         return self
 
+    def _keep(
+        self, scale: Array, result: Result, residual_std: float, covariance: Array
+    ) -> None:
+        """Set what the fit has found, at once."""
+        cov = covariance * scale * scale[:, None]
+        self.__dict__.update(
+            params_=scale * result.w,
+            residual_std_=residual_std,
+            cov_params_=cov,
+            std_errors_=np.sqrt(np.diag(cov)),
+            n_iter_=result.n_iter,
+            result_=result,
+            history_=result.trace.as_dict(),
+        )
+
     def predict(self, X: Any) -> Array:
         """Return ``f(params_, x_i)`` for every row."""
-        check_is_fitted(self)
+        check_is_fitted(self, "params_")
         X = validate_data(self, X, reset=False, dtype=ALLOWED_TYPES)
-        with use_threads(self.n_jobs):
+        with quiet(), use_threads(self.n_jobs):
             problem = self._problem(X, None, None, np.ones(len(self.params_)))
             return problem.predict(self.params_)
 
@@ -267,7 +294,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
 
 def _sizes(point: NonlinearPoint) -> Array:
     """Sizes of the parameters that change the residuals by their own size."""
-    with np.errstate(all="ignore"):
+    with quiet(all="ignore"):
         ratio = np.sqrt(point.residual_norm_squared) / point.column_norms
     known = np.isfinite(ratio) & (ratio > 0.0)
     # Powers of two: scaling is exact.

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsampled_newton import _parallel
+from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
 from subsampled_newton.problem import FiniteSum, Point
+from subsampled_newton.solvers._memory import memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 
 __all__ = ["Solver", "State", "minimize"]
@@ -42,6 +44,8 @@ class State:
     """F at the point, if the solver knows it beside a sampled gradient."""
     outcome: Status | None = None
     """Set by a step that cannot go on."""
+    note: str = ""
+    """What the solver did otherwise than asked, for the message of the result."""
 
     def detached(self) -> Self:
         """Without what is a function of ``w``, for a checkpoint."""
@@ -150,7 +154,8 @@ def minimize(
         resume = resume.checkpoint
     if resume is not None and w0 is not None:
         raise ValueError("w0 must be None when resume is given")
-    rng = np.random.default_rng(seed)
+    with quiet():  # NumPy ignores overflows as it makes a seed
+        rng = np.random.default_rng(seed)
     if resume is not None:
         _check_same("solver", resume.solver, type(solver).__name__)
         _check_same("problem", resume.problem, _in_words(problem))
@@ -165,7 +170,7 @@ def minimize(
     with (
         _parallel.use_threads(n_jobs),
         _parallel.one_blas_thread(),
-        np.errstate(over="ignore", invalid="ignore"),  # trials far out: a refusal
+        quiet(over="ignore", invalid="ignore"),  # trials far out: a refusal
         _bar(progress) as bar,
     ):
         seconds, clock = 0.0, _now()
@@ -186,6 +191,7 @@ def minimize(
             seconds = resume.seconds
             records = resume.records[:-1]
 
+        memory = memory_needed(problem, solver)
         kept = None
         try:
             while True:
@@ -233,21 +239,29 @@ def minimize(
                 if status is not None:
                     break
                 state = solver.step(problem, state, rng)
-        except KeyboardInterrupt as error:  # the last iterate goes with it
-            if kept is not None:
-                last = _result(problem, solver, records[: kept[0]], *kept[1:])
-                error.result = last  # type: ignore[attr-defined]
-            raise
+        except (KeyboardInterrupt, SystemError) as caught:
+            error = as_interrupt(caught)
+            try:
+                if kept is not None and isinstance(error, KeyboardInterrupt):
+                    # The last iterate goes with it.
+                    rest = kept[1:]
+                    last = _result(problem, solver, memory, records[: kept[0]], *rest)
+                    error.result = last  # type: ignore[attr-defined]
+                if error is caught:
+                    raise
+                raise error from caught
+            finally:
+                del error  # a cycle with its traceback would keep all arrays alive
 
         with work.uncounted():
             value, gradient = state.point.value, state.point.gradient.copy()
             norm = problem.gradient_norm(state.point)
-            bound = problem.suboptimality_bound(gradient)
+            bound = problem.suboptimality_bound(state.point)
 
     rng_state = dict(rng.bit_generator.state)
     cost = (seconds, rows_read, props)
     return replace(
-        _result(problem, solver, records, state, rng_state, cost, gradient),
+        _result(problem, solver, memory, records, state, rng_state, cost, gradient),
         value=value,
         gradient_norm=norm,
         suboptimality_bound=bound,
@@ -259,6 +273,7 @@ def minimize(
 def _result(
     problem: FiniteSum,
     solver: Solver,
+    memory: int,
     records: list[tuple[Any, ...]],
     state: State,
     rng_state: dict[str, Any],
@@ -278,6 +293,8 @@ def _result(
         suboptimality_bound=math.inf,
         status=Status.INTERRUPTED,
         solver=solver,
+        memory_bytes=memory,
+        note=state.note,
         n_iter=state.iteration,
         passes=passes,
         props=cost[2],

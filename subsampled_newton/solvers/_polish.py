@@ -13,8 +13,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
+from subsampled_newton._interrupts import quiet
+from subsampled_newton._memory import NotEnoughMemory
 from subsampled_newton.embeddings import dense_block
 from subsampled_newton.factor import triangular_factor, upper_factor
 from subsampled_newton.linear_model import (
@@ -28,6 +31,7 @@ from subsampled_newton.sampling import full, uniform
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._descent import descend
 from subsampled_newton.solvers._driver import State, minimize
+from subsampled_newton.solvers._memory import memory_needed
 from subsampled_newton.solvers._result import Result, Status, Trace
 from subsampled_newton.solvers._whitener import EPS, Whitener
 from subsampled_newton.subproblems._step import Step
@@ -196,29 +200,39 @@ def assured(problem: LinearModel, result: Result, *, tol: float, polish: int) ->
         return result
     work = problem.work
     rows_before, props_before = work.rows_read, work.props
+    memory = result.memory_bytes
 
     def counted(result: Result) -> Result:
         passes = result.passes + (work.rows_read - rows_before) / n
         props = result.props + work.props - props_before
-        return replace(result, passes=passes, props=props)
+        return replace(result, passes=passes, props=props, memory_bytes=memory)
 
     gain = problem.value_at_zero() - result.value
     left = TOLERATED * gain
     size = n * (d if problem.outputs == () else problem.outputs[0] * d) * d
-    if result.converged and _steep(problem, result, 2.0 * left):
+    if result.converged and result.suboptimality_bound <= left:
+        return counted(result)
+    memory = max(memory, memory_needed(problem, FactoredNewton()))
+    try:
+        if result.converged and _steep(problem, result, 2.0 * left):
+            return counted(result)
+    except NotEnoughMemory:  # as for a factorisation that takes too long
         return counted(result)
     if size > LARGEST_FACTORISATION or d > FORMED_MAX_PARAMS:
         return counted(result)
     if problem.outputs and size / d > LARGEST_COPY:
         return counted(result)
     so_far = counted(result)
-    more = minimize(
-        problem,
-        FactoredNewton(0.1 * TOLERATED),
-        result.w,
-        tol=0.0,
-        max_iter=polish or 1,
-    )
+    try:
+        more = minimize(
+            problem,
+            FactoredNewton(0.1 * TOLERATED),
+            result.w,
+            tol=0.0,
+            max_iter=polish or 1,
+        )
+    except NotEnoughMemory:
+        return so_far
     state = more.checkpoint.state
     if polish:
         if more.n_iter == 0 and result.converged:
@@ -237,8 +251,6 @@ def _steep(problem: LinearModel, result: Result, allowed: float) -> bool:
     """Whether ``g'H^-1 g <= allowed``, for the Hessian of a sample."""
     n, d = problem.n_samples, problem.n_params
     square = result.gradient_norm**2
-    if square <= allowed * problem.strong_convexity:
-        return True
     if d > FORMED_MAX_PARAMS:
         return False
     sample = uniform(n, max(CHECK_ROWS, 20 * d), np.random.default_rng(0))
@@ -250,21 +262,35 @@ def _steep(problem: LinearModel, result: Result, allowed: float) -> bool:
     # Columns of norm one: their sizes say nothing about dependence.
     size = np.sqrt(np.diag(H))
     size[size == 0.0] = 1.0
-    values, vectors = np.linalg.eigh(H / size / size[:, None])
+    H /= size
+    H /= size[:, None]
     # A Gram matrix knows its eigenvalues to rounding only.
     rounding = d * d * EPS
-    mu = (float(values[0]) - rounding) * float(np.min(size)) ** 2
-    if square <= allowed * mu:
-        farthest = math.sqrt(float(np.max(part.rows.row_norms())))
-        if farthest * result.gradient_norm <= REACH * mu:
-            return True
+    farthest = math.sqrt(float(np.max(part.rows.row_norms())))
+    mu = farthest * result.gradient_norm / REACH
+    mu = max(mu, square / allowed) if allowed > 0.0 else math.inf
+    least = mu / float(np.min(size)) ** 2 + rounding
+    if least < 1.0 and _positive_definite(H, least):
+        return True
+    values, vectors = np.linalg.eigh(H)
     # Dependent columns: no gradient where there is no curvature.
-    with np.errstate(all="ignore"):
+    with quiet(all="ignore"):
         inside = vectors.T @ (result.gradient / size)
         step = inside / np.maximum(values, rounding)
         u = part.predictions(vectors @ step / size)
         beyond = _beyond_the_model(part, z, u)
         return bool(inside @ step <= allowed and beyond <= allowed)
+
+
+def _positive_definite(H: Array, shift: float) -> bool:
+    """Whether ``H - shift I`` is: a Cholesky factorisation tells 30 times faster."""
+    shifted = H.copy()
+    shifted[np.diag_indices_from(shifted)] -= shift
+    try:
+        scipy.linalg.cholesky(shifted.T, overwrite_a=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def _beyond_the_model(problem: LinearModel, z: Array, u: Array) -> float:
@@ -303,4 +329,6 @@ def _joined(first: Result, second: Result) -> Result:
         seconds=first.seconds + second.seconds,
         trace=Trace.from_records(records),
         checkpoint=replace(second.checkpoint, records=records),
+        memory_bytes=max(first.memory_bytes, second.memory_bytes),
+        note=first.note,
     )

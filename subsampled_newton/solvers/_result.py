@@ -156,8 +156,10 @@ class Result:
         `NonlinearModel`, which may have parameters of any unit, the cosine of the angle
         between the residuals and the tangent plane, from 0 to 1.
     suboptimality_bound : float
-        Guaranteed bound of ``F(w) - min F``: ``sum_j g_j**2 / (2 l2_j)``, inf where F
-        is not known to be strongly convex.
+        Guaranteed bound of ``F(w) - min F``, up to rounding: from the ridge and, for
+        parameters without one, as the intercept, from a dual point
+        (`LinearModel.suboptimality_bound`). inf where nothing is known: for losses that
+        are not convex, without a penalty, or far from the minimum.
     status : Status
         Why the run ended; ``status.value`` says it in words.
     solver : Solver
@@ -177,6 +179,11 @@ class Result:
     certificate : Certificate or None
         Second-order conditions on the full data, from solvers for non-convex problems:
         a converged run has left every saddle point that it could detect.
+    memory_bytes : int
+        Peak of the memory used beside the data, by the formula of `memory_needed`.
+    note : str
+        What the solver did otherwise than asked, as conjugate gradients in place of a
+        matrix that does not fit in memory; part of ``message``.
     """
 
     w: NDArray[np.float64]
@@ -193,6 +200,8 @@ class Result:
     trace: Trace
     checkpoint: Checkpoint
     certificate: Certificate | None = None
+    memory_bytes: int = 0
+    note: str = ""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result, its checkpoint included, to one file for `load`.
@@ -220,5 +229,5 @@ class Result:
 
     @property
     def message(self) -> str:
-        """The status in words."""
-        return self.status.value
+        """The status in words, and the note if there is one."""
+        return f"{self.status.value} {self.note}".rstrip()

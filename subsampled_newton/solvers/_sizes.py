@@ -21,6 +21,7 @@ __all__ = [
     "SizeRule",
     "Spectral",
     "as_size_rule",
+    "sketch_size",
 ]
 
 
@@ -249,3 +250,17 @@ def _check_size(name: str, size: float | int) -> None:
 def _check_factor(factor: float) -> None:
     if not 1.0 < factor < math.inf:
         raise ValueError(f"factor must be > 1, got {factor!r}")
+
+
+def sketch_size(embedding: str, n: int, d: int) -> int:
+    """Rows of a sketch by default.
+
+    Between 4 d, for a contraction of one half an iteration, and 40 d, where it is a
+    sixth: ``10 n / d`` balances the factorisation of the sketch with the reads of the
+    data that a larger one saves (measured on two cores). CountSketch: at least 20 d;
+    samples of rows: at least ``4 d log d``.
+    """
+    least = {"count-sketch": 20.0, "leverage": 4.0 * math.log(d + 2.0)}
+    least["uniform"] = least["leverage"]
+    factor = max(least.get(embedding, 4.0), min(10.0 * n / d**2, 40.0))
+    return 8 * max(4, math.ceil(factor * d / 8))

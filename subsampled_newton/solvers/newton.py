@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton._memory import NotEnoughMemory
 from subsampled_newton.problem import Curvature, FiniteSum, Hessian, Point
 from subsampled_newton.sampling import Sample, bernoulli, full, uniform
 from subsampled_newton.solvers._descent import descend, model_curvature
@@ -25,6 +26,8 @@ from subsampled_newton.subproblems.newton import newton_step
 
 __all__ = ["NewtonState", "SubsampledNewton"]
 
+EXACT = 1e-10
+"""Relative residual of a direction that a factorisation would have given."""
 MAX_FAILURES = 5
 """Steps in a row that may fail on new samples before the run ends."""
 
@@ -70,7 +73,9 @@ class SubsampledNewton:
     linear_solver : {"cholesky", "cg"}, default "cholesky"
         ``"cholesky"`` forms the sampled Hessian and solves exactly; ``"cg"`` solves
         to the relative residual ``theta1``, preconditioned by the diagonal, and forms
-        nothing when d is large.
+        nothing when d is large. Where the memory available does not hold the matrix,
+        ``"cholesky"`` solves by conjugate gradients to a relative residual of 1e-10,
+        and ``result.message`` says so.
     theta1 : float in (0, 1), optional
         ``||H p + g|| <= theta1 ||g||``. Default ``min(0.1, sqrt(||g|| / ||g_0||))``, so
         that convergence is not slowed near the solution.
@@ -178,7 +183,7 @@ class SubsampledNewton:
         sample, scores, age = self._draw(part, point, state, rng)
         hessian = point.hessian(sample, self.curvature)
         first_norm = norm if math.isnan(state.first_norm) else state.first_norm
-        step = self._solve(hessian, gradient, state, norm / (first_norm or 1.0))
+        step, note = self._solve(hessian, gradient, state, norm / (first_norm or 1.0))
         slope = float(gradient @ step.vector)
 
         descent = descend(
@@ -212,6 +217,7 @@ class SubsampledNewton:
             outcome=outcome,
             sample_size=size,
             curvature_ratio=ratio,
+            note=note,
             decrement=-slope,
             first_norm=first_norm,
             scores=scores,
@@ -247,16 +253,23 @@ class SubsampledNewton:
         gradient: NDArray[np.float64],
         state: NewtonState,
         progress: float,
-    ) -> Step:
+    ) -> tuple[Step, str]:
+        """Step, and a remark if it could not be found as asked."""
+        note, theta1, limit = state.note, self.theta1, self.max_inner
         if self.linear_solver == "cholesky":
-            return newton_step(hessian.dense(), gradient)
-        theta1 = self.theta1 or max(1e-12, min(0.1, math.sqrt(progress)))
-        limit = min(self.max_inner, 2 * len(gradient))
-        hessian.prepare(max(10, state.inner_iterations))
-        return conjugate_gradient(
+            try:
+                if not note:
+                    return newton_step(hessian.dense(), gradient), ""
+            except NotEnoughMemory as error:
+                note = f"Steps by conjugate gradients: {error}."
+            theta1, limit = EXACT, 2 * len(gradient)  # the same direction
+        else:
+            hessian.prepare(max(10, state.inner_iterations))
+        step = conjugate_gradient(
             hessian.matvec,
             gradient,
-            rtol=theta1,
-            max_iter=limit,
+            rtol=theta1 or max(1e-12, min(0.1, math.sqrt(progress))),
+            max_iter=min(limit, 2 * len(gradient)),
             diagonal=hessian.diagonal(),
         )
+        return step, note

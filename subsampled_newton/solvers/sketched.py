@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -29,6 +28,7 @@ from subsampled_newton.solvers._refinement import (
     refine,
 )
 from subsampled_newton.solvers._result import Status
+from subsampled_newton.solvers._sizes import sketch_size
 from subsampled_newton.solvers._whitener import factored
 
 __all__ = ["SketchedLeastSquares", "sketch_size"]
@@ -204,17 +204,3 @@ class SketchedLeastSquares:
             return RowSample.draw(n, size, rng, scores)
         n_signs = 8 if self.embedding == "sparse-sign" else 1
         return SparseSign.draw(n, size, rng, n_signs)
-
-
-def sketch_size(embedding: str, n: int, d: int) -> int:
-    """Rows of a sketch by default.
-
-    Between 4 d, for a contraction of one half an iteration, and 40 d, where it is a
-    sixth: ``10 n / d`` balances the factorisation of the sketch with the reads of the
-    data that a larger one saves (measured on two cores). CountSketch: at least 20 d;
-    samples of rows: at least ``4 d log d``.
-    """
-    least = {"count-sketch": 20.0, "leverage": 4.0 * math.log(d + 2.0)}
-    least["uniform"] = least["leverage"]
-    factor = max(least.get(embedding, 4.0), min(10.0 * n / d**2, 40.0))
-    return 8 * max(4, math.ceil(factor * d / 8))

@@ -10,6 +10,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.linalg.blas import dnrm2
 
+from subsampled_newton._interrupts import quiet
 from subsampled_newton.subproblems._ball import check_positive
 from subsampled_newton.subproblems._secular import (
     EPS,
@@ -97,7 +98,7 @@ class Spectrum:
         return step._replace(vector=self.vectors @ step.vector)
 
 
-@np.errstate(all="ignore")
+@quiet(all="ignore")
 def secular_trust_region(values: Array, gradient: Array, radius: float) -> Step:
     """Minimize a quadratic model over a ball, in the basis of its eigenvectors.
 
@@ -158,7 +159,7 @@ def secular_trust_region(values: Array, gradient: Array, radius: float) -> Step:
     )
 
 
-@np.errstate(all="ignore")
+@quiet(all="ignore")
 def secular_cubic(values: Array, gradient: Array, sigma: float) -> Step:
     """Minimize a cubic model globally, in the basis of the eigenvectors.
 

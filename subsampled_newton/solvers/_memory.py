@@ -1,0 +1,148 @@
+"""What a solver needs in memory, as a formula."""
+
+from __future__ import annotations
+
+from subsampled_newton import _parallel
+from subsampled_newton.data import SKETCH_COPIES
+from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
+from subsampled_newton.nonlinear_model import NonlinearModel
+from subsampled_newton.problem import FiniteSum
+from subsampled_newton.solvers._sizes import Fixed, sketch_size
+
+__all__ = ["memory_needed"]
+
+ROWS = {
+    "SubsampledNewton": (2, 4),
+    "MultilevelNewton": (4, 3),
+    "FactoredNewton": (2, 4),
+    "TrustRegion": (2, 4),
+    "CubicRegularization": (2, 4),
+    "LevenbergMarquardt": (2, 4),
+    "LBFGS": (2, 7),
+    "GradientDescent": (2, 5),
+    "Nesterov": (2, 3),
+    "HeavyBall": (2, 3),
+    "SAG": (20, 4),
+    "SAGA": (20, 4),
+    "SVRG": (22, 4),
+    "SDCA": (12, 2),
+    "DualStartNewton": (12, 2),
+    "SGD": (11, 3),
+    "DirectLeastSquares": (6, 0),
+    "WhitenedLeastSquares": (6, 0),
+    "SketchedLeastSquares": (14, 0),
+}
+"""a and b: vectors of n numbers, and of n for each output. Other solvers: (4, 7)."""
+LEVERAGE = 12
+"""Vectors of n numbers for a sketch of the scores."""
+EXACT_MAX_PARAMS = 200
+"""As in `solvers._ratio`."""
+MATRICES = 6
+"""With the factor and the parts of the threads."""
+VECTORS = 24
+"""Parameters, gradients, directions, and what a search keeps of them."""
+
+
+def memory_needed(problem: FiniteSum, solver: object) -> int:
+    """Peak of the memory that `minimize` takes beside the data, in bytes: a formula.
+
+    For n rows, p parameters, K outputs (the classes of `SoftmaxModel`, otherwise 1) and
+    T threads::
+
+        8 n (a + b K) + 8 p (24 + T + m) + 8 p**2 max(6, T + 4) + f |X|
+
+    The numbers a and b depend on the solver: (2, 4) for methods of Newton's kind, (2,
+    7) for L-BFGS, (2, 3) to (2, 5) for gradient methods, (20, 4) for SAG and SAGA, (22,
+    4) for SVRG. The sum of y and the weights is in a. m is twice the pairs of L-BFGS,
+    or the products that trust-region and cubic methods may take above 200 parameters.
+    The matrices are there for solvers that form one: Newton's method with
+    ``"cholesky"``, `MultilevelNewton`, Levenberg-Marquardt, direct and sketched least
+    squares; up to 3000 parameters also conjugate gradients, trust-region and cubic
+    methods. f is the part of the rows that is copied: the Hessian sample. Sketches have
+    their own rows, QR factorisations a block of 8 p rows for each thread.
+
+    The function of a `FiniteSum` of your own is not counted.
+
+    Parameters
+    ----------
+    problem : FiniteSum
+        The objective.
+    solver : Solver
+        What is to minimize it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from subsampled_newton import LBFGS, LOGISTIC, LinearModel, memory_needed
+    >>> y = np.tile([-1.0, 1.0], 50_000)
+    >>> problem = LinearModel(LOGISTIC, y[:, None], y)
+    >>> memory_needed(problem, LBFGS()) < 7_000_000
+    True
+    """
+    n, p = problem.n_samples, problem.n_params
+    threads = _parallel.n_threads()
+    name = type(solver).__name__
+    if isinstance(problem, NonlinearModel):
+        # Two points, each with its Jacobian, and stacks of rows for QR.
+        return 8 * (n * (2 * p + 10 + 2 * (p + 1)) + MATRICES * p * p)
+    outputs, row_bytes = 1, 8 * p
+    if isinstance(problem, LinearModel):
+        outputs = problem.outputs[0] if problem.outputs else 1
+        row_bytes = sum(array.nbytes for array in problem.rows._arrays) // n
+    a, b = ROWS.get(name, (4, 7))
+    if vars(solver).get("sampling") == "leverage":
+        a += LEVERAGE
+    numbers = n * (a + b * outputs)
+    if vars(solver).get("sampling") == "leverage":
+        numbers += SKETCH_COPIES * min(10_000, 20 * p) * p
+    numbers += p * (VECTORS + threads + 2 * vars(solver).get("memory", 0))
+    if _forms(solver, p):
+        numbers += p * p * max(MATRICES, threads + 4)
+    if name in ("TrustRegion", "CubicRegularization") and p > EXACT_MAX_PARAMS:
+        numbers += p * min(p, vars(solver)["max_inner"])  # the basis of Lanczos' method
+    rows = _copied(solver, problem)
+    size = vars(solver).get("sketch_size")
+    if name == "SketchedLeastSquares":
+        size = size or sketch_size(vars(solver)["embedding"], n, p)
+        numbers += (threads + 4) * min(size, n) * (p + 1)
+    if name == "FactoredNewton" or vars(solver).get("method") in ("auto", "qr"):
+        numbers += 4 * threads * min(max(512, 8 * p), n) * (p + 1)
+    total: int = 8 * numbers + rows * (row_bytes + 8 * (2 + 2 * outputs))
+    return total
+
+
+def _forms(solver: object, p: int) -> bool:
+    """Whether a matrix of p x p is formed."""
+    parameters, name = vars(solver), type(solver).__name__
+    if name == "DualStartNewton":
+        return p <= FORMED_MAX_PARAMS
+    if name == "SubsampledNewton":
+        return parameters["linear_solver"] == "cholesky" or p <= FORMED_MAX_PARAMS
+    if name in ("TrustRegion", "CubicRegularization"):
+        return p <= FORMED_MAX_PARAMS or parameters["subproblem"] in (
+            "exact",
+            "more-sorensen",
+        )
+    return name in (
+        "MultilevelNewton",
+        "FactoredNewton",
+        "LevenbergMarquardt",
+        "DirectLeastSquares",
+        "WhitenedLeastSquares",
+        "SketchedLeastSquares",
+    )
+
+
+def _copied(solver: object, problem: FiniteSum) -> int:
+    """Rows that are gathered in a copy."""
+    n, p = problem.n_samples, problem.n_params
+    parameters = vars(solver)
+    if "fraction" in parameters and type(solver).__name__ == "MultilevelNewton":
+        rows = max(parameters["fraction"] * n, 20.0 * p)
+        rows *= 1.0 if rows >= n else 1.1  # and the tenth it starts from
+        return int(rows) if 2 * rows <= n else n // 10 if 20 * p < n else 0
+    sample = parameters.get("hessian_sample", 1.0)
+    if isinstance(sample, float | int):
+        rows = Fixed(sample).first(problem)
+        return rows if rows < n else 0
+    return n // 2
