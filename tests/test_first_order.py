@@ -3,7 +3,6 @@
 import itertools
 import math
 import pickle
-from types import SimpleNamespace
 
 import naive
 import numpy as np
@@ -30,7 +29,6 @@ from subsampled_newton import (
     minimize,
 )
 from subsampled_newton._smoothness import smoothness
-from subsampled_newton.linesearch import armijo, strong_wolfe
 from subsampled_newton.sampling import full
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers.gradient import GradientDescent
@@ -1121,153 +1119,7 @@ def test_momentum_of_strong_convexity_needs_it():
             minimize(logistic(l2=0.0), solver)
 
 
-# Line searches.
-
-
-class Line:
-    """A function of t and its derivative, as a line search sees them."""
-
-    def __init__(self, f, df=None):
-        self.f, self.df, self.tried = f, df, []
-
-    def __call__(self, t):
-        self.tried.append(t)
-        return SimpleNamespace(
-            t=t, value=self.f(t), point=SimpleNamespace(gradient=np.ones(1))
-        )
-
-    def slope(self, trial):
-        return self.df(trial.t)
-
-
-def _yanai(b1, b2):
-    def g(b):
-        return math.sqrt(1 + b * b) - b
-
-    def f(t):
-        return g(b1) * math.hypot(1 - t, b2) + g(b2) * math.hypot(t, b1)
-
-    def df(t):
-        left = g(b1) * (t - 1) / math.hypot(1 - t, b2)
-        return left + g(b2) * t / math.hypot(t, b1)
-
-    return f, df
-
-
-def _wavy(b=0.01, waves=39):
-    def f(t):
-        u = abs(t - 1)
-        base = u**2 / (2 * b) + b / 2 if u < b else u
-        return base + 2 * (1 - b) / (waves * math.pi) * math.sin(
-            waves * math.pi / 2 * t
-        )
-
-    def df(t):
-        base = (t - 1) / b if abs(t - 1) < b else math.copysign(1, t - 1)
-        return base + (1 - b) * math.cos(waves * math.pi / 2 * t)
-
-    return f, df
-
-
-# The six functions of Moré and Thuente (1994), section 5, with their tolerances.
-MORE_THUENTE = [
-    (lambda t: -t / (t * t + 2), lambda t: (t * t - 2) / (t * t + 2) ** 2, 1e-3, 0.1),
-    (
-        lambda t: (t + 0.004) ** 5 - 2 * (t + 0.004) ** 4,
-        lambda t: 5 * (t + 0.004) ** 4 - 8 * (t + 0.004) ** 3,
-        0.1,
-        0.100001,
-    ),
-    (*_wavy(), 0.1, 0.100001),
-    (*_yanai(0.001, 0.001), 1e-3, 0.001001),
-    (*_yanai(0.01, 0.001), 1e-3, 0.001001),
-    (*_yanai(0.001, 0.01), 1e-3, 0.001001),
-]
-
-
-@pytest.mark.parametrize("case", range(6))
-@pytest.mark.parametrize("initial", [1e-3, 1e-1, 1.0, 1e1, 1e3])
-def test_strong_wolfe_conditions_hold_on_hard_functions(case, initial):
-    f, df, c1, c2 = MORE_THUENTE[case]
-    line = Line(f, df)
-    found = strong_wolfe(line, f(0), df(0), initial=initial, c1=c1, c2=c2)
-    t = found.step_size
-    assert found.trial.t == t
-    assert f(t) <= f(0) + c1 * t * df(0)
-    assert abs(df(t)) <= c2 * abs(df(0))
-    assert found.n_trials == len(line.tried) <= 16
-    assert line.tried[0] == initial
-
-
-def test_strong_wolfe_takes_a_good_first_step_and_tries_no_other():
-    line = Line(lambda t: (t - 1) ** 2, lambda t: 2 * (t - 1))
-    assert strong_wolfe(line, 1.0, -2.0).step_size == 1.0
-    assert line.tried == [1.0]
-
-
-def test_strong_wolfe_finds_the_minimizer_of_a_quadratic_at_the_second_trial():
-    for minimum in (0.3, 1.7, 8.0):
-        line = Line(lambda t, m=minimum: (t - m) ** 2, lambda t, m=minimum: 2 * (t - m))
-        found = strong_wolfe(line, minimum**2, -2 * minimum, c2=0.1)
-        assert found.step_size == pytest.approx(minimum, rel=1e-12)
-        assert found.n_trials == 2
-
-
-def test_strong_wolfe_does_not_go_on_behind_a_hill():
-    """At 10 the line is above the value at 1 and descends, to minus infinity."""
-
-    def hill(t):
-        return 1 / (1 + math.exp(-2.0 * (t - 5.0)))
-
-    def f(t):
-        return 9.5 * hill(t) - t
-
-    def df(t):
-        return 19.0 * hill(t) * (1 - hill(t)) - 1.0
-
-    line = Line(f, df)
-    found = strong_wolfe(line, f(0), df(0), c2=0.5)
-    assert line.tried[1] == pytest.approx(10.0)
-    assert 1.0 < found.step_size < 5.0
-    assert abs(df(found.step_size)) <= 0.5
-    assert f(found.step_size) < f(1.0)
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_strong_wolfe_retreats_from_values_that_are_not_finite(bad):
-    line = Line(
-        lambda t: (t - 1) ** 2 if t < 1.5 else bad,
-        lambda t: 2 * (t - 1) if t < 1.5 else bad,
-    )
-    found = strong_wolfe(line, 1.0, -2.0, initial=1000.0, c2=0.1)
-    assert found.step_size < 1.5
-    assert abs(found.step_size - 1) <= 0.1
-
-
-def test_strong_wolfe_returns_the_lowest_step_where_a_kink_has_no_flat_one():
-    line = Line(lambda t: abs(t - 1.0), lambda t: -1.0 if t < 1.0 else 1.0)
-    found = strong_wolfe(line, 1.0, -1.0, initial=0.1, c2=0.5)
-    assert abs(found.step_size - 1.0) < 1e-6
-
-
-def test_strong_wolfe_gives_up_where_nothing_decreases():
-    line = Line(lambda t: 1.0 + t, lambda t: 1.0)
-    assert strong_wolfe(line, 1.0, -1.0, max_trials=7) == (None, 0.0, 7)
-
-
-def test_strong_wolfe_decides_by_slopes_where_values_are_rounding():
-    noise = iter([3e-16, 2e-16, 4e-16, 0.0, 2e-16])
-    line = Line(lambda t: 1.0 + next(noise), lambda t: 1e-12 * (t - 3.0))
-    found = strong_wolfe(line, 1.0, -3e-12, c2=0.1)
-    assert abs(found.step_size - 3.0) <= 0.3
-
-
-def test_armijo_starts_where_it_is_told_and_measures_from_the_reference():
-    line = Line(lambda t: 2.0 if t <= 8.0 else 4.0)
-    found = armijo(line, 1.0, -1.0, initial=16.0, reference=3.0)
-    assert line.tried == [16.0, 8.0]
-    assert found.step_size == 8.0
-    assert armijo(Line(lambda t: 2.0), 1.0, -1.0, max_backtracks=5).trial is None
+# Lines.
 
 
 def line_problems():

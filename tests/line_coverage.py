@@ -1,0 +1,87 @@
+"""Line coverage without JIT: python -m tests.line_coverage [--limit 2] [test files].
+
+Kernels run as plain Python, so that their lines are seen, a thousand times slower than
+compiled. A test that needs more seconds of computing than the limit is skipped, and
+what it ran does not count. Tests of what only compiled code does skip themselves.
+Needs `pip install coverage`. Ends with status 1 where a test fails or the total is
+below 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ENOUGH = 95.0
+PACKAGES = ("subsampled_newton", "datasets")
+OUT_OF_REACH = ["*/backends/*"]  # needs a device
+ELSEWHERE = ("bench", "peers", "referee", "reproduce*")  # not about the packages
+
+
+class Limited:
+    """Plugin of pytest: a context of the measurement and a limit for every test."""
+
+    def __init__(self, measurement, limit):
+        self.measurement, self.limit = measurement, limit
+        self.cut = set()
+
+    def pytest_runtest_logstart(self, nodeid):
+        self.measurement.switch_context(nodeid)
+
+    def pytest_runtest_call(self, item):
+        import pytest
+
+        def too_slow(*_):
+            self.cut.add(item.nodeid)
+            pytest.skip("too slow without JIT")
+
+        # Seconds of computing: a busy machine does not change what is measured.
+        signal.signal(signal.SIGVTALRM, too_slow)
+        signal.setitimer(signal.ITIMER_VIRTUAL, self.limit)
+
+    def pytest_runtest_teardown(self):
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+
+
+def without(measurement, cut):
+    """The measurement less what only tests that were cut short have run."""
+    import coverage
+
+    old = measurement.get_data()
+    clean = coverage.Coverage(data_file=None, omit=OUT_OF_REACH)
+    for path in old.measured_files():
+        contexts = old.contexts_by_lineno(path)
+        ran = [line for line, names in contexts.items() if not cut.issuperset(names)]
+        clean.get_data().touch_file(path)
+        clean.get_data().add_lines({path: ran})
+    return clean
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("files", nargs="*", help="default: all but of bench/")
+    parser.add_argument("--limit", type=float, default=2.0, help="seconds of a test")
+    options = parser.parse_args()
+    os.environ["NUMBA_DISABLE_JIT"] = "1"
+    os.chdir(ROOT)
+    import coverage
+    import pytest
+
+    measurement = coverage.Coverage(data_file=None, source_pkgs=list(PACKAGES))
+    measurement.start()
+    plugin = Limited(measurement, options.limit)
+    arguments = ["-q", "-p", "no:cacheprovider", "-r", "fE"]
+    arguments += [f"--ignore-glob=tests/test_{name}.py" for name in ELSEWHERE]
+    failed = pytest.main([*arguments, *options.files], plugins=[plugin])
+    measurement.stop()
+    total = without(measurement, plugin.cut).report(show_missing=True)
+    print(f"{len(plugin.cut)} tests were too slow")
+    return int(bool(failed) or total < ENOUGH)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

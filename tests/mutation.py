@@ -1,0 +1,309 @@
+"""Mutation run: python -m tests.mutation losses linesearch [--sample 60].
+
+Every mutant is the module with one operator, number or comparison changed; the tests
+of that module run on it without JIT, fastest first, until one fails. A mutant that no
+test notices is printed. The operators are those of cosmic-ray that fit numerical code
+(`pip install cosmic-ray`) and two of our own: ``+=`` for ``-=``, ``min`` for ``max``.
+
+A start of pytest costs a hundred times what the test costs that kills a mutant. So the
+tests are collected once, and for every mutant a fork of that process exchanges the
+code of all functions of the module, closures included, its constants and defaults.
+What survives is tried again in a process that imports the mutant.
+
+What survived, and why, is in MUTATION.md.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(NUMBA_DISABLE_JIT="1", OMP_NUM_THREADS="1")
+
+import argparse
+import gc
+import importlib
+import io
+import itertools
+import json
+import random
+import re
+import signal
+import sys
+import time
+import tokenize
+from functools import partial
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, FunctionType
+
+import pytest
+from _pytest.runner import runtestprotocol
+from hypothesis import Phase, settings
+
+ROOT = Path(__file__).parents[1]
+TESTS = {
+    "losses": ["losses", "softmax"],
+    "sample_losses": ["epochs", "dual"],
+    "_elementary": ["elementary"],
+    "linesearch": ["linesearch"],
+    "sampling": ["sampling"],
+    "subproblems._ball": ["subproblems", "trust_region_subproblems"],
+    "subproblems._krylov": ["trust_region_subproblems", "cubic_subproblems"],
+    "subproblems._secular": ["trust_region_subproblems", "cubic_subproblems"],
+    "subproblems.conjugate_gradient": ["subproblems", "trust_region_subproblems"],
+    "subproblems.cubic": ["cubic_subproblems"],
+    "subproblems.lanczos": [
+        "trust_region_subproblems",
+        "cubic_subproblems",
+        "smallest_eigenvalue",
+    ],
+    "subproblems.more_sorensen": ["trust_region_subproblems"],
+    "subproblems.newton": ["subproblems"],
+    "subproblems.spectral": ["trust_region_subproblems", "cubic_subproblems"],
+    "leverage": ["leverage"],
+    "sketching": ["sketching"],
+    "embeddings": ["sketching"],
+    "separation": ["separation"],
+}
+"""Test files by module of the package."""
+SLOW = 3.0
+"""Seconds of computing above which a test is left out."""
+
+SWAPS = ["Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "FloorDiv_Mul", "Pow_Mul"]
+COMPARISONS = [
+    *("Lt_LtE", "Lt_GtE", "LtE_Lt", "LtE_Gt", "Gt_GtE", "Gt_LtE", "GtE_Gt", "GtE_Lt"),
+    *("Eq_NotEq", "NotEq_Eq", "Is_IsNot", "IsNot_Is"),
+]
+OPERATORS = [
+    *(f"ReplaceBinaryOperator_{pair}" for pair in SWAPS),
+    *(f"ReplaceComparisonOperator_{pair}" for pair in COMPARISONS),
+    *("ReplaceUnaryOperator_USub_UAdd", "ReplaceUnaryOperator_Delete_Not"),
+    *("ReplaceAndWithOr", "ReplaceOrWithAnd", "NumberReplacer"),
+    *("ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ZeroIterationForLoop"),
+    *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak"),
+]
+TOKENS = {"+=": "-=", "-=": "+=", "*=": "/=", "/=": "*=", "min": "max", "max": "min"}
+TOKENS |= {"minimum": "maximum", "maximum": "minimum"}
+
+
+def mutants(path: Path) -> list[tuple[int, str, str]]:
+    """Line, description and source text of every mutant of a file."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    source, found = path.read_text(), set()
+    for name in OPERATORS:
+        operator = get_operator(f"core/{name}")()
+        for occurrence in itertools.count():
+            text = mutate_code(source, operator, occurrence)
+            if text is None:
+                break
+            found.add(text)
+    lines = source.splitlines(keepends=True)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.string in TOKENS and token.type in (tokenize.OP, tokenize.NAME):
+            row, (lo, hi) = token.start[0] - 1, (token.start[1], token.end[1])
+            line = lines[row][:lo] + TOKENS[token.string] + lines[row][hi:]
+            found.add("".join([*lines[:row], line, *lines[row + 1 :]]))
+    result = []
+    for text in found:
+        pairs = zip(lines, text.splitlines(keepends=True), strict=True)
+        row, (old, new) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
+        if not re.match(r"\*,|.*, /\)", old.strip()):  # no product, no quotient
+            result.append((row + 1, f"{old.strip()}  ->  {new.strip()}", text))
+    return sorted(result)
+
+
+def exchange(module, functions: list[FunctionType], text: str) -> None:
+    """Make a module that is in use behave as if it had been made from other text."""
+
+    def pairs(old: CodeType, new: CodeType):
+        yield old, new
+        inner = [
+            [c for c in code.co_consts if isinstance(c, CodeType)]
+            for code in (old, new)
+        ]
+        for a, b in zip(*inner, strict=True):
+            yield from pairs(a, b)
+
+    path = module.__file__
+    old = compile(Path(path).read_text(), path, "exec", dont_inherit=True)
+    new = compile(text, path, "exec", dont_inherit=True)
+    codes = dict(pairs(old, new))
+    for function in functions:
+        if function.__code__ in codes:
+            function.__code__ = codes[function.__code__]
+    fresh = {"__name__": module.__name__, "__file__": path}
+    exec(new, fresh)
+    plain = (int, float, tuple, str, dict, list)
+    for name, value in fresh.items():
+        before = getattr(module, name, None)
+        before = getattr(before, "__wrapped__", before)
+        value = getattr(value, "__wrapped__", value)
+        if isinstance(value, FunctionType):
+            before.__defaults__ = value.__defaults__
+            before.__kwdefaults__ = value.__kwdefaults__
+        elif isinstance(value, plain) and name[:2] != "__" and value != before:
+            for other in list(sys.modules.values()):
+                if vars(other).get(name) is before:
+                    vars(other)[name] = value
+        elif type(before).__module__ == module.__name__:
+            for field, v in vars(value).items():
+                if isinstance(v, plain):
+                    object.__setattr__(before, field, v)
+        elif isinstance(value, type) and value.__module__ == module.__name__:
+            for field, v in vars(value).items():
+                if isinstance(v, FunctionType) and hasattr(before, field):
+                    function = vars(before)[field]
+                    function.__defaults__ = v.__defaults__
+                    function.__kwdefaults__ = v.__kwdefaults__
+                elif isinstance(v, plain) and not field.startswith("__"):
+                    setattr(before, field, v)
+
+
+class Loader(SourceFileLoader):
+    """Imports a mutant."""
+
+    text = ""
+
+    def get_code(self, fullname):
+        return compile(self.text, self.path, "exec", dont_inherit=True)
+
+
+class Finder:
+    """Finds it instead of the file."""
+
+    def __init__(self, name, path, text):
+        self.name, self.path = name, path
+        self.loader = Loader(name, str(path))
+        self.loader.text = text
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == self.name:
+            spec = importlib.util.spec_from_file_location
+            return spec(fullname, self.path, loader=self.loader)
+        return None
+
+
+def survives(action, limit: float) -> bool:
+    """Whether ``action()`` finds no failure in a fork of this process, in time."""
+    pid = os.fork()
+    if pid == 0:
+        failed = True
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            failed = action()
+        finally:
+            os._exit(bool(failed))
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        done, code = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return code == 0
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return False
+
+
+class Run:
+    """Plugin of pytest: instead of one loop over the tests, one for every mutant."""
+
+    def __init__(self, name, chosen):
+        self.name, self.chosen, self.seconds = name, chosen, {}
+        self.survivors, self.slow, self.limit = [], [], 0.0
+
+    def failed(self, items) -> bool:
+        for item in items:
+            start = time.process_time()
+            reports = runtestprotocol(item, log=False, nextitem=None)
+            self.seconds[item.nodeid] = time.process_time() - start
+            if any(report.failed for report in reports):
+                return True
+        return False
+
+    def pytest_runtestloop(self, session):
+        items = session.items
+        if self.failed(items):
+            return True
+        self.slow = [k for k, seconds in self.seconds.items() if seconds > SLOW]
+        items = [item for item in items if item.nodeid not in self.slow]
+        items.sort(key=lambda item: self.seconds[item.nodeid])
+        self.limit = 20.0 + 10.0 * sum(self.seconds[item.nodeid] for item in items)
+        module = importlib.import_module(self.name)
+        functions = [f for f in gc.get_objects() if isinstance(f, FunctionType)]
+        functions = [f for f in functions if f.__code__.co_filename == module.__file__]
+        gc.freeze()
+
+        def changed(text: str) -> bool:
+            exchange(module, functions, text)
+            return self.failed(items)
+
+        for mutant in self.chosen:
+            if survives(partial(changed, mutant[2]), self.limit):
+                self.survivors.append(mutant)
+        return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("modules", nargs="+", choices=TESTS)
+    parser.add_argument("--sample", type=int, help="a seeded sample of so many")
+    parser.add_argument("--only", default="", help="a pattern in 'line: old -> new'")
+    options = parser.parse_args()
+    for library in ("mpmath", "hypothesis", "numba", "sklearn.linear_model", "pandas"):
+        importlib.import_module(library)
+    os.chdir(ROOT)
+    # A failure is enough: no shrinking, no memory.
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("mutation", phases=phases, database=None)
+    settings.load_profile("mutation")
+    for module in options.modules:
+        examine(module, options.only, options.sample)
+
+
+def examine(module: str, only: str, sample: int | None) -> None:
+    """Print the mutants of a module that no test notices, and how many there were."""
+    start = time.monotonic()
+    name = f"subsampled_newton.{module}"
+    path = ROOT / (name.replace(".", "/") + ".py")
+    files = [f"tests/test_{file}.py" for file in TESTS[module]]
+    ignored = "ignore::pytest.PytestAssertRewriteWarning"  # Hypothesis is imported
+    arguments = ["-q", "-p", "no:cacheprovider", "-W", ignored, *files]
+    every = mutants(path)
+    chosen = [m for m in every if re.search(only, f"{m[0]}: {m[1]}")]
+    if sample and sample < len(chosen):
+        chosen = sorted(random.Random(0).sample(chosen, sample))
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        run = Run(name, chosen)
+        pytest.main(arguments, plugins=[run])
+        with os.fdopen(writer, "w") as file:
+            json.dump([run.limit, run.slow, run.survivors], file)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        limit, slow, survivors = json.load(file)
+    os.wait()
+    if not limit:
+        sys.exit(f"{module}: the tests fail without a mutation")
+
+    def again(text: str) -> bool:
+        sys.meta_path.insert(0, Finder(name, path, text))
+        left_out = [f"--deselect={test}" for test in slow]
+        return pytest.main(["-x", *left_out, *arguments]) != 0
+
+    left = [m for m in survivors if survives(partial(again, m[2]), 60.0 + limit)]
+    for line, what, _ in left:
+        print(f"  {module}:{line}: {what}")
+    print(
+        f"{module}: {len(chosen)} of {len(every)} mutants, {len(left)} survived "
+        f"({len(survivors)} the exchange of code), {time.monotonic() - start:.0f} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
