@@ -15,10 +15,11 @@ import signal
 import sys
 from pathlib import Path
 
+import coverage
+import pytest
+
 ROOT = Path(__file__).parents[1]
 ENOUGH = 95.0
-PACKAGES = ("subsampled_newton", "datasets")
-OUT_OF_REACH = ["*/backends/*"]  # needs a device
 ELSEWHERE = ("bench", "peers", "referee", "reproduce*")  # not about the packages
 
 
@@ -33,8 +34,6 @@ class Limited:
         self.measurement.switch_context(nodeid)
 
     def pytest_runtest_call(self, item):
-        import pytest
-
         def too_slow(*_):
             self.cut.add(item.nodeid)
             pytest.skip("too slow without JIT")
@@ -49,10 +48,8 @@ class Limited:
 
 def without(measurement, cut):
     """The measurement less what only tests that were cut short have run."""
-    import coverage
-
     old = measurement.get_data()
-    clean = coverage.Coverage(data_file=None, omit=OUT_OF_REACH)
+    clean = coverage.Coverage(data_file=None)
     for path in old.measured_files():
         contexts = old.contexts_by_lineno(path)
         ran = [line for line, names in contexts.items() if not cut.issuperset(names)]
@@ -68,10 +65,7 @@ def main() -> int:
     options = parser.parse_args()
     os.environ["NUMBA_DISABLE_JIT"] = "1"
     os.chdir(ROOT)
-    import coverage
-    import pytest
-
-    measurement = coverage.Coverage(data_file=None, source_pkgs=list(PACKAGES))
+    measurement = coverage.Coverage(data_file=None)
     measurement.start()
     plugin = Limited(measurement, options.limit)
     arguments = ["-q", "-p", "no:cacheprovider", "-r", "fE"]

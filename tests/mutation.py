@@ -66,8 +66,8 @@ TESTS = {
     "separation": ["separation"],
 }
 """Test files by module of the package."""
-SLOW = 3.0
-"""Seconds of computing above which a test is left out."""
+SLOW = 1.5
+"""Seconds of computing after which a test is left out."""
 
 SWAPS = ["Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "FloorDiv_Mul", "Pow_Mul"]
 COMPARISONS = [
@@ -109,7 +109,7 @@ def mutants(path: Path) -> list[tuple[int, str, str]]:
     for text in found:
         pairs = zip(lines, text.splitlines(keepends=True), strict=True)
         row, (old, new) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
-        if not re.match(r"\*,|.*, /\)", old.strip()):  # no product, no quotient
+        if new not in (old.replace("*,", "/,"), old.replace("/)", "*)")):  # signatures
             result.append((row + 1, f"{old.strip()}  ->  {new.strip()}", text))
     return sorted(result)
 
@@ -218,7 +218,9 @@ class Run:
     def failed(self, items) -> bool:
         for item in items:
             start = time.process_time()
+            signal.setitimer(signal.ITIMER_VIRTUAL, SLOW)
             reports = runtestprotocol(item, log=False, nextitem=None)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
             self.seconds[item.nodeid] = time.process_time() - start
             if any(report.failed for report in reports):
                 return True
@@ -226,6 +228,7 @@ class Run:
 
     def pytest_runtestloop(self, session):
         items = session.items
+        signal.signal(signal.SIGVTALRM, lambda *_: pytest.skip("too slow"))
         if self.failed(items):
             return True
         self.slow = [k for k, seconds in self.seconds.items() if seconds > SLOW]
@@ -244,6 +247,7 @@ class Run:
         for mutant in self.chosen:
             if survives(partial(changed, mutant[2]), self.limit):
                 self.survivors.append(mutant)
+                sys.__stderr__.write(f"  ({mutant[0]}: {mutant[1]})\n")
         return True
 
 
@@ -252,6 +256,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="+", choices=TESTS)
     parser.add_argument("--sample", type=int, help="a seeded sample of so many")
     parser.add_argument("--only", default="", help="a pattern in 'line: old -> new'")
+    parser.add_argument("--tests", nargs="+", help="files other than usual: losses")
     options = parser.parse_args()
     for library in ("mpmath", "hypothesis", "numba", "sklearn.linear_model", "pandas"):
         importlib.import_module(library)
@@ -261,15 +266,16 @@ def main() -> None:
     settings.register_profile("mutation", phases=phases, database=None)
     settings.load_profile("mutation")
     for module in options.modules:
-        examine(module, options.only, options.sample)
+        files = options.tests or TESTS[module]
+        examine(module, files, options.only, options.sample)
 
 
-def examine(module: str, only: str, sample: int | None) -> None:
+def examine(module: str, tests: list[str], only: str, sample: int | None) -> None:
     """Print the mutants of a module that no test notices, and how many there were."""
     start = time.monotonic()
     name = f"subsampled_newton.{module}"
     path = ROOT / (name.replace(".", "/") + ".py")
-    files = [f"tests/test_{file}.py" for file in TESTS[module]]
+    files = [f"tests/test_{file}.py" for file in tests]
     ignored = "ignore::pytest.PytestAssertRewriteWarning"  # Hypothesis is imported
     arguments = ["-q", "-p", "no:cacheprovider", "-W", ignored, *files]
     every = mutants(path)

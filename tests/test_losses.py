@@ -180,6 +180,18 @@ def test_saturated_sigmoid_keeps_its_gradient():
     )
 
 
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_target_next_to_the_end_of_its_range_keeps_the_digits_of_the_residual(side):
+    # Of 1 + tanh(z) near 2**-20, and of the sigmoid at twice the argument.
+    rest, z = 2.0**-20, side * 7.0
+    with mpmath.workdps(60):
+        r = float(2 * _mp_sigmoid(mpmath.mpf(-14)) - rest)
+    y = side * (1.0 - rest)
+    assert TANH_SQUARED.value(z, y) == pytest.approx(r * r, rel=1e-14)
+    unit = 0.5 * (1.0 + y)
+    assert SIGMOID_SQUARED.value(2.0 * z, unit) == pytest.approx(r * r / 4, rel=1e-14)
+
+
 @pytest.mark.parametrize("values", [compiled_values, plain_values])
 @any_case
 def test_values_are_finite_far_away(loss, y, values):
@@ -246,6 +258,26 @@ def test_curvature_bound_is_the_larger_magnitude():
     assert loss.curvature_bound == 3.0
 
 
+def test_loss_of_a_link_is_not_convex_unless_its_range_says_so():
+    assert not link_squared("sine", _sine, _cosine, _minus_sine).convex
+    assert link_squared("line", _sine, _cosine, _minus_sine, (0.0, 2.0)).convex
+
+
+@any_loss
+def test_loss_cannot_be_changed(loss):
+    # Kernels are made from its functions once.
+    with pytest.raises(AttributeError, match="cannot assign"):
+        loss.d1 = loss.d2
+
+
+def test_weight_of_a_convex_loss_of_its_own_is_kept():
+    def weight(z, y):
+        return 2.0
+
+    f = SQUARED.d2
+    assert PointwiseLoss("f", f, f, f, (0.0, 1.0), weight).gauss_newton is weight
+
+
 @any_loss
 def test_convex_losses_are_those_of_the_table(loss):
     convex = {LOGISTIC, SQUARED, HUBER, PSEUDO_HUBER, POISSON}
@@ -292,6 +324,7 @@ def test_tanh_is_four_times_the_sigmoid_at_twice_the_argument(z, y):
 def test_huber_is_quadratic_up_to_delta_and_linear_beyond():
     loss = huber(2.0)
     assert [loss.value(z, 0.0) for z in (1.0, 2.0, 5.0)] == [0.5, 2.0, 8.0]
+    assert [loss.d2(z, 0.0) for z in (1.0, -2.0, 2.0, 2.1)] == [1.0, 1.0, 1.0, 0.0]
 
 
 def test_small_residuals_keep_their_digits():

@@ -1,9 +1,11 @@
 """When a fit proves that no minimizer exists, and when nothing is claimed."""
 
 import numpy as np
+import pytest
 
 from subsampled_newton import (
     LOGISTIC,
+    SIGMOID_SQUARED,
     LinearModel,
     LogisticRegression,
     separation,
@@ -58,6 +60,47 @@ def test_programs_larger_than_their_limit_are_not_solved(monkeypatch):
             monkeypatch.setattr(separation, name, limit)
             found = separable(problem, np.array(w), failed=failed)
             assert found is expected
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e-4, 1.0, 1e4, 1e8])
+def test_separation_does_not_depend_on_the_unit_of_the_data(unit):
+    # One row of a hundredth is off the plane on which the others overlap.
+    X = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 0.01]])
+    y = [1.0, 1.0, -1.0, -1.0, 1.0]
+    assert separable(signed(unit * X, y), np.zeros(2), failed=True)
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    y = np.sign(X[:, 0] + X[:, 1] * X[:, 2])
+    assert not separable(signed(unit * X, y), np.zeros(3), failed=True)
+
+
+def test_labels_of_0_and_1_have_the_signs_of_their_sides():
+    X = np.array([[1.0], [2.0], [-1.0]])
+    problem = LinearModel(SIGMOID_SQUARED, X, np.array([1.0, 1.0, 0.0]))
+    assert separable(problem, np.array([1.0]))
+    assert separable(problem, np.array([0.0]), failed=True)
+    mixed = LinearModel(SIGMOID_SQUARED, X, np.array([1.0, 0.0, 0.0]))
+    for w in (-1.0, 1.0):
+        assert not separable(mixed, np.array([w]))
+    assert not separable(mixed, np.array([0.0]), failed=True)
+
+
+@pytest.mark.parametrize("K", [2, 3, 5])
+def test_rows_of_the_program_give_the_margins(K):
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((12, 3)), rng.integers(0, K, 12)
+    used = np.array([0, 2, 3, 7, 11])
+    problems = [
+        SoftmaxModel(X, y, n_classes=K),
+        signed(X, np.where(y > 0, 1.0, -1.0)),
+        LinearModel(SIGMOID_SQUARED, X, (y > 0).astype(float)),
+    ]
+    for problem in problems:
+        w = rng.standard_normal(problem.n_params)
+        z = problem.predictions(w)[..., used]
+        margins = separation._margins(problem, z, problem.y[used])
+        np.testing.assert_allclose(
+            separation._margin_rows(problem, used) @ w, margins, rtol=1e-12, atol=1e-12
+        )
 
 
 def test_the_own_class_of_every_row_must_lead_all_others():
