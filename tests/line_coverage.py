@@ -1,8 +1,9 @@
-"""Line coverage without JIT: python -m tests.line_coverage [--limit 2] [test files].
+"""Line coverage without JIT: python -m tests.line_coverage [test files].
 
 Kernels run as plain Python, so that their lines are seen, a thousand times slower than
-compiled. A test that needs more seconds of computing than the limit is skipped, and
-what it ran does not count. Tests of what only compiled code does skip themselves.
+compiled. So only a few cases of a parametrised test are run, and a test that needs more
+seconds of computing than the limit is skipped: what it ran does not count. Tests of
+what only compiled code does skip themselves.
 Needs `pip install coverage`. Ends with status 1 where a test fails or the total is
 below 95 %.
 """
@@ -13,6 +14,7 @@ import argparse
 import os
 import signal
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import coverage
@@ -26,9 +28,17 @@ ELSEWHERE = ("bench", "peers", "referee", "reproduce*")  # not about the package
 class Limited:
     """Plugin of pytest: a context of the measurement and a limit for every test."""
 
-    def __init__(self, measurement, limit):
-        self.measurement, self.limit = measurement, limit
+    def __init__(self, measurement, limit, n_cases):
+        self.measurement, self.limit, self.n_cases = measurement, limit, n_cases
         self.cut = set()
+
+    def pytest_collection_modifyitems(self, items):
+        cases = defaultdict(list)
+        for item in items:
+            cases[item.nodeid.partition("[")[0]].append(item)
+        items[:] = []
+        for group in cases.values():
+            items += group[:: -(-len(group) // self.n_cases)]
 
     def pytest_runtest_logstart(self, nodeid):
         self.measurement.switch_context(nodeid)
@@ -61,13 +71,14 @@ def without(measurement, cut):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="*", help="default: all but of bench/")
+    parser.add_argument("--cases", type=int, default=4, help="of a test at most")
     parser.add_argument("--limit", type=float, default=2.0, help="seconds of a test")
     options = parser.parse_args()
     os.environ["NUMBA_DISABLE_JIT"] = "1"
     os.chdir(ROOT)
     measurement = coverage.Coverage(data_file=None)
     measurement.start()
-    plugin = Limited(measurement, options.limit)
+    plugin = Limited(measurement, options.limit, options.cases)
     arguments = ["-q", "-p", "no:cacheprovider", "-r", "fE"]
     arguments += [f"--ignore-glob=tests/test_{name}.py" for name in ELSEWHERE]
     failed = pytest.main([*arguments, *options.files], plugins=[plugin])

@@ -213,12 +213,12 @@ class Run:
 
     def __init__(self, name, chosen):
         self.name, self.chosen, self.seconds = name, chosen, {}
-        self.survivors, self.slow, self.limit = [], [], 0.0
+        self.survivors, self.slow, self.limit, self.cap = [], [], 0.0, SLOW
 
     def failed(self, items) -> bool:
         for item in items:
             start = time.process_time()
-            signal.setitimer(signal.ITIMER_VIRTUAL, SLOW)
+            signal.setitimer(signal.ITIMER_VIRTUAL, self.cap)
             reports = runtestprotocol(item, log=False, nextitem=None)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
             self.seconds[item.nodeid] = time.process_time() - start
@@ -241,6 +241,8 @@ class Run:
         gc.freeze()
 
         def changed(text: str) -> bool:
+            signal.signal(signal.SIGVTALRM, lambda *_: os._exit(1))
+            self.cap = 4.0 * SLOW
             exchange(module, functions, text)
             return self.failed(items)
 

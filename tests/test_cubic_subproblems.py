@@ -430,6 +430,33 @@ def test_perturbation_leaves_a_saddle_point_without_a_gradient(rng):
     assert step.model_decrease == pytest.approx(expected, rel=1e-12)
 
 
+def test_perturbation_has_the_length_that_is_asked_for(rng):
+    # One step of gradient descent from zero shows the gradient that is descended.
+    g, smoothness, sigma = np.array([3.0, -4.0, 0.0]), 7.0, 0.5
+    options = {"smoothness": smoothness, "n_iter": 1, "rng": rng}
+    step = descent(np.zeros((3, 3)), g, sigma, perturbation=1e-2, **options)
+    noise = -20.0 * smoothness * step.vector - g
+    assert np.linalg.norm(noise) == pytest.approx(1e-2 * smoothness**2 / sigma)
+
+
+@pytest.mark.parametrize("n_iter", [1, 6])
+def test_gradient_descent_counts_the_products_of_the_norm(rng, n_iter):
+    H, g, calls = symmetric(rng, 8), 1e-3 * rng.standard_normal(8), []
+
+    def matvec(v):
+        calls.append(v)
+        return H @ v
+
+    step = cubic_gradient_descent(matvec, g, sigma=1.0, n_iter=n_iter)
+    assert step.inner_iterations == len(calls) == 3 + n_iter
+
+
+def test_gradient_descent_without_numbers_takes_no_step():
+    step = descent(np.diag([1.0, np.nan]), np.ones(2), 1.0, smoothness=9.0)
+    np.testing.assert_array_equal(step.vector, 0.0)
+    assert step[1:4] == (0.0, 1, "inconsistent")
+
+
 def test_step_that_does_not_decrease_the_model_is_not_taken(rng):
     # The perturbation alone, uphill everywhere.
     step = descent(np.eye(3), np.zeros(3), 1.0, smoothness=1.0, rng=rng)

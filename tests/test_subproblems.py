@@ -28,6 +28,7 @@ def test_newton_step_solves_the_system(rng, d):
     step = newton_step(H, g)
     np.testing.assert_allclose(step.vector, np.linalg.solve(H, -g), rtol=1e-10)
     assert step.status == "converged"
+    assert step.inner_iterations == 0
 
 
 def test_newton_step_reports_its_exact_decrease(rng):
@@ -44,6 +45,9 @@ def test_newton_step_reads_the_lower_half_only_and_changes_nothing(rng):
     np.testing.assert_allclose(newton_step(half, g).vector, np.linalg.solve(H, -g))
     np.testing.assert_array_equal(half, kept[0])
     np.testing.assert_array_equal(g, kept[1])
+    singular = np.eye(5) - 0.2
+    half, g = np.where(np.tri(5, dtype=bool), singular, np.nan), singular[0]
+    np.testing.assert_allclose(newton_step(half, g).vector, -g, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,16 @@ def test_singular_consistent_system_gives_the_smallest_step(rng):
     step = newton_step(H, g)
     np.testing.assert_allclose(step.vector, -np.linalg.pinv(H) @ g, atol=1e-14)
     assert step.status == "singular"
+
+
+def test_step_of_a_model_of_rank_one_is_shared_equally(rng):
+    # In the norm of the diagonal a_j**2 the smallest s with a's = -3: no direction of
+    # rounding curvature has a part in it.
+    for _ in range(20):
+        a = rng.standard_normal(6)
+        step = newton_step(np.outer(a, a), 3.0 * a)
+        assert step.status == "singular"
+        np.testing.assert_allclose(step.vector * a, -0.5, rtol=1e-12)
 
 
 def test_step_of_a_singular_system_does_not_depend_on_the_size_of_columns():
@@ -134,6 +148,20 @@ def test_bfgs_update_changes_nothing_across_the_step(rng):
     y = spd(rng, 6) @ s
     v = np.linalg.svd(np.array([H @ s, y]))[2][3]
     np.testing.assert_allclose(bfgs_update(H, s, y) @ v, H @ v, rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_bfgs_update_does_not_depend_on_the_length_of_the_step(rng, unit):
+    H, s = spd(rng, 5), rng.standard_normal(5)
+    y = spd(rng, 5) @ s
+    updated = bfgs_update(H, unit * s, unit * y)
+    np.testing.assert_allclose(updated, bfgs_update(H, s, y), rtol=1e-10)
+
+
+@pytest.mark.parametrize("curvature", [0.0, -0.5, -2.0])
+def test_bfgs_pair_along_which_the_matrix_has_no_curvature_is_left_out(curvature):
+    H, s = np.diag([curvature, 1.0]), np.array([1.0, 0.0])
+    np.testing.assert_array_equal(bfgs_update(H, s, s), H)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, np.nan])
@@ -225,6 +253,13 @@ def test_cg_at_a_stationary_point_takes_no_step():
     step = conjugate_gradient(products(np.eye(3)), np.zeros(3), rtol=0.1, max_iter=5)
     np.testing.assert_array_equal(step.vector, 0.0)
     assert step[1:4] == (0.0, 0, "converged")
+
+
+def test_cg_that_is_exact_after_the_last_product_has_converged():
+    H, g = 2.0 * np.eye(3), np.array([1.0, -2.0, 4.0])
+    step = conjugate_gradient(products(H), g, rtol=0.0, max_iter=1)
+    assert step.status == "converged"
+    np.testing.assert_array_equal(step.vector, -g / 2.0)
 
 
 def test_cg_leaves_at_negative_curvature_with_the_step_so_far():

@@ -434,9 +434,19 @@ def test_distance_to_the_sphere(rng):
         assert t >= 0.0
         assert np.linalg.norm(s + t * p) == pytest.approx(1.0, rel=1e-14)
     # Close to the sphere the textbook root loses all digits.
-    s, p = np.array([1.0 - 1e-15, 0.0]), np.array([1e3, 0.0])
-    expected = (1.0 - s[0]) / 1e3
-    assert distance_to_sphere(s, p, 1.0) == pytest.approx(expected, rel=1e-12, abs=0)
+    for length in (1e3, 1.0, 1e-3):
+        s, p = np.array([1.0 - 1e-15, 0.0]), np.array([length, 0.0])
+        expected = (1.0 - s[0]) / length
+        found = distance_to_sphere(s, p, 1.0)
+        assert found == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+def test_distance_from_outside_leads_to_the_nearest_point_of_the_line():
+    # By rounding an iterate may lie outside, and its direction pass by the sphere.
+    s = np.array([1.0 + 1e-8, 0.0])
+    assert distance_to_sphere(s, np.array([0.0, 1.0]), 1.0) == 0.0
+    outwards = distance_to_sphere(s, np.array([2.0, 0.0]), 1.0)
+    assert outwards == pytest.approx(-0.5e-8, rel=1e-6)
 
 
 # Generalized Lanczos
@@ -628,6 +638,13 @@ def test_steihaug_far_from_the_sphere_is_conjugate_gradients(rng):
         step = truncated(H, g, 1e6, **options)
         np.testing.assert_array_equal(step.vector, plain.vector)
         assert step[1:] == plain[1:]
+
+
+def test_steihaug_that_is_exact_after_the_last_product_has_converged():
+    H, g = 2.0 * np.eye(3), np.array([1.0, -2.0, 4.0])
+    step = truncated(H, g, 100.0, rtol=0.0, max_iter=1)
+    assert step.status == "converged"
+    np.testing.assert_array_equal(step.vector, -g / 2.0)
 
 
 @pytest.mark.parametrize("radius", [0.05, 1.0, 30.0])
