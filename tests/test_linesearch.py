@@ -310,16 +310,18 @@ def test_wolfe_conditions_by_default_are_those_for_quasi_newton(value, steep, go
 def test_descent_without_end_is_followed_ten_times_as_far_and_the_last_step_taken():
     # The values sit on the line of sufficient decrease; the slope is never flat.
     tried, found = wolfe_trials(
-        lambda t: -0.5 * t, lambda t: -2.0, c1=0.25, max_trials=3
+        lambda t: -0.125 * t, lambda t: -0.5, c1=0.25, max_trials=3
     )
     assert tried == [1.0, 10.0, 91.0]
     assert found.step_size == 91.0
     assert found.trial.t == 91.0
 
 
-def test_step_of_rounding_increase_is_not_returned_without_a_flat_slope():
-    line = Line(lambda t: 1.0 + 1e-15, lambda t: -1.0)
-    assert strong_wolfe(line, 1.0, -1.0, max_trials=5).trial is None
+def test_decrease_that_rounding_excuses_is_not_returned_without_a_flat_slope():
+    # Asked for is 1e-15; the search goes on from there, but that is no result.
+    line = Line(lambda t: math.nextafter(1.0, 0.0), lambda t: -1e-12)
+    found = strong_wolfe(line, 1.0, -1e-12, initial=10.0, max_trials=1)
+    assert found == (None, 0.0, 1)
 
 
 def test_extrapolation_is_kept_between_a_tenth_and_nine_times_the_last_step():

@@ -78,6 +78,11 @@ def test_labels_of_0_and_1_have_the_signs_of_their_sides():
     problem = LinearModel(SIGMOID_SQUARED, X, np.array([1.0, 1.0, 0.0]))
     assert separable(problem, np.array([1.0]))
     assert separable(problem, np.array([0.0]), failed=True)
+    X[1] = 0.0  # on the plane: a program decides from a margin of 10 on
+    problem = LinearModel(SIGMOID_SQUARED, X, np.array([1.0, 1.0, 0.0]))
+    assert not separable(problem, np.array([9.9]))
+    assert separable(problem, np.array([10.0]))
+    X = np.array([[1.0], [2.0], [-1.0]])
     mixed = LinearModel(SIGMOID_SQUARED, X, np.array([1.0, 0.0, 0.0]))
     for w in (-1.0, 1.0):
         assert not separable(mixed, np.array([w]))
