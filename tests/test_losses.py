@@ -187,9 +187,11 @@ def test_target_next_to_the_end_of_its_range_keeps_the_digits_of_the_residual(si
     with mpmath.workdps(60):
         r = float(2 * _mp_sigmoid(mpmath.mpf(-14)) - rest)
     y = side * (1.0 - rest)
-    assert TANH_SQUARED.value(z, y) == pytest.approx(r * r, rel=1e-14)
+    assert TANH_SQUARED.value(z, y) == pytest.approx(r * r, rel=1e-14, abs=0)
     unit = 0.5 * (1.0 + y)
-    assert SIGMOID_SQUARED.value(2.0 * z, unit) == pytest.approx(r * r / 4, rel=1e-14)
+    assert SIGMOID_SQUARED.value(2.0 * z, unit) == pytest.approx(
+        r * r / 4, rel=1e-14, abs=0
+    )
 
 
 @pytest.mark.parametrize("values", [compiled_values, plain_values])
