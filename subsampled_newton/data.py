@@ -11,6 +11,7 @@ in float64, also for float32 data, in an order that does not depend on the threa
 
 from __future__ import annotations
 
+import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -26,7 +27,16 @@ from subsampled_newton.kernels import fused, gram, linear, pointwise, softmax
 from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR, Layout
 from subsampled_newton.losses import PointwiseLoss
 
-__all__ = ["CSRRows", "DenseRows", "Rows", "as_rows", "check_sparse"]
+__all__ = [
+    "CSRRows",
+    "DenseRows",
+    "Rows",
+    "as_rows",
+    "check_sparse",
+    "fill_symmetric",
+    "on_device",
+    "plain_columns",
+]
 
 Array = NDArray[np.float64]
 CHUNK = 2048
@@ -75,6 +85,14 @@ class Rows(ABC):
     @abstractmethod
     def _block(self, lo: int, hi: int) -> Any:
         """Stored rows as something that ``@`` takes."""
+
+    def place(self, values: Any) -> Any:
+        """Put a vector of the rows where the rows live: on the host as it is."""
+        return values
+
+    def on_host(self) -> Rows:
+        """Return the same rows in the memory of the host."""
+        return self
 
     def _transformed(self, lo: int, hi: int) -> Array:
         """Rows in float64, shifted and scaled, in a buffer of their own if need be.
@@ -409,7 +427,7 @@ class DenseRows(Rows):
     ) -> None:
         self._X = X
         self.n_rows, d = X.shape
-        self.columns = columns or _plain_columns(d)
+        self.columns = columns or plain_columns(d)
         self.work = work or Work()
         self._n_elements = X.size
         column_major = X.flags.f_contiguous and not X.flags.c_contiguous
@@ -443,7 +461,7 @@ class DenseRows(Rows):
             return out
 
         total = self._sum(block, (d + 1) ** 2, cost=1 + d // 16)
-        return _symmetric(total, self.n_params)
+        return fill_symmetric(total, self.n_params)
 
     def _first_row(self) -> Array:
         row = np.array(self._X[0], dtype=np.float64)
@@ -486,7 +504,7 @@ class CSRRows(Rows):
     ) -> None:
         self._X = X
         self.n_rows, d = X.shape
-        self.columns = columns or _plain_columns(d)
+        self.columns = columns or plain_columns(d)
         self.work = work or Work()
         self._n_elements = max(X.nnz, self.n_rows)
         self.layout = CSR
@@ -512,7 +530,7 @@ class CSRRows(Rows):
             kernel(self._arrays, lo, hi, h, out)
             return out
 
-        full = _symmetric(self._sum(block, (d + 1) ** 2), self.n_params)
+        full = fill_symmetric(self._sum(block, (d + 1) ** 2), self.n_params)
         scale = np.append(self.columns.scale, 1.0)[: self.n_params]
         full *= scale
         full *= scale[:, None]
@@ -547,7 +565,7 @@ class CSRRows(Rows):
         return self._X[lo:hi]
 
 
-def as_rows(X: Any) -> Rows:
+def as_rows(X: Any, device: str | None = None) -> Rows:
     """Return the container for ``X``.
 
     Parameters
@@ -556,7 +574,13 @@ def as_rows(X: Any) -> Rows:
         float64 and float32 arrays of any memory order and CSR matrices without
         duplicate entries are used in place. Other number types are converted to
         float64, other sparse formats to CSR, and duplicate entries are summed, in a
-        copy.
+        copy. Arrays on a GPU, those with ``__cuda_array_interface__`` (CuPy, PyTorch)
+        or with DLPack on a CUDA device, are used there without a copy; float32 or
+        float64.
+    device : {"cpu", "cuda"}, optional
+        ``"cuda"`` copies rows of the host to the GPU, once, or part by part in every
+        read if they do not fit; ``"cpu"`` copies rows on a GPU to the host. Default:
+        where they are.
 
     Returns
     -------
@@ -568,9 +592,21 @@ def as_rows(X: Any) -> Rows:
         If the entries are not real numbers.
     ValueError
         If ``X`` is not two-dimensional, is empty, or holds indices out of range.
+    ImportError, RuntimeError
+        If rows on a GPU are asked for and numba-cuda is not installed, or no device is
+        there.
+    MemoryError
+        If a sparse matrix does not fit on the GPU.
     """
+    if device not in (None, "cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    if device == "cuda" or on_device(X):
+        # Imports go down: the backend derives from `Rows`. Loaded when it is asked for.
+        backend = importlib.import_module("subsampled_newton.backends.cuda")
+        rows: Rows = backend.cuda_rows(X)
+        return rows.on_host() if device == "cpu" else rows
     if isinstance(X, Rows):
-        return X
+        return X.on_host() if device == "cpu" else X
     if sp.issparse(X):
         return CSRRows(_checked_csr(X))
     array = np.asarray(X)
@@ -582,7 +618,18 @@ def as_rows(X: Any) -> Rows:
     return DenseRows(_as_float(array))
 
 
-def _symmetric(lower: Array, size: int) -> Array:
+def on_device(X: Any) -> bool:
+    """Whether X is an array in the memory of a CUDA device."""
+    if hasattr(X, "__cuda_array_interface__") or hasattr(X, "__cuda_ndarray__"):
+        return True
+    # DLPack: 2 is a CUDA device. A PyTorch tensor on the CPU says so, too.
+    where = getattr(X, "__dlpack_device__", None)
+    return (
+        where is not None and not isinstance(X, np.ndarray | Rows) and where()[0] == 2
+    )
+
+
+def fill_symmetric(lower: Array, size: int) -> Array:
     """Fill the upper half of the leading block from the lower one."""
     full = np.ascontiguousarray(lower[:size, :size])
     for j in range(0, size, TILE):  # in place: the matrix may be all that fits
@@ -592,7 +639,7 @@ def _symmetric(lower: Array, size: int) -> Array:
     return full
 
 
-def _plain_columns(n_columns: int) -> Columns:
+def plain_columns(n_columns: int) -> Columns:
     return Columns(np.ones(n_columns), np.zeros(n_columns), intercept=False)
 
 

@@ -127,6 +127,7 @@ class SparseSign(Embedding):
         self, rows: Rows, scale: Array | None = None, extra: Array | None = None
     ) -> Array:
         self._check(rows)
+        rows = rows.on_host()
         columns, kernel = rows.columns, scatter(rows.layout)
         shape = (self.size, len(columns.scale) + 1)
         r = _factors(scale, rows.n_rows) / math.sqrt(self.targets.shape[1])

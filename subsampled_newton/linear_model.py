@@ -83,8 +83,8 @@ class LinearModel(FiniteSum):
         self.loss = loss
         self.rows = rows
         self.work = rows.work
-        self.y = _targets(y, rows.n_rows, loss)
-        self.weights = mean_one(sample_weight, rows.n_rows)
+        self.y = rows.place(_targets(y, rows.n_rows, loss))
+        self.weights = rows.place(mean_one(sample_weight, rows.n_rows))
         self.convex = loss.convex
 
     def at(self, w: ArrayLike) -> LinearPoint:
@@ -193,9 +193,10 @@ class LinearModel(FiniteSum):
             For the sketch.
         """
         assert isinstance(point, LinearPoint)
-        h = self.curvature_sizes(point.z)
+        # On the host, wherever the rows are: one number per row and draw.
+        h = np.asarray(self.curvature_sizes(point.z))
         if kind == "row-norms":
-            return h * self.rows.row_norms()
+            return h * np.asarray(self.rows.row_norms())
 
         def sketch(S: Any) -> Array:
             weighted = S.copy()

@@ -33,8 +33,9 @@ def separable(problem: LinearModel, w: Array, *, failed: bool = False) -> bool:
     Of several classes every other one counts: the own class of a row must lead. A fit
     that has ``failed`` may be far from fitting any row.
     """
-    used = np.flatnonzero(problem.weights > 0.0)
-    margins = _margins(problem, problem.predictions(w)[..., used], problem.y[used])
+    used = np.flatnonzero(np.asarray(problem.weights) > 0.0)
+    z, y = np.asarray(problem.predictions(w)), np.asarray(problem.y)
+    margins = _margins(problem, z[..., used], y[used])
     if margins.min() > 0.0:
         return True
     near = margins.max() >= 10.0
@@ -68,7 +69,7 @@ def _signs(problem: LinearModel, y: Array) -> Array:
 
 def _margin_rows(problem: LinearModel, used: NDArray[np.intp]) -> Array:
     """Rows A such that ``A @ w`` are the margins of the rows in use."""
-    n, y = problem.n_samples, problem.y[used]
+    n, y = problem.n_samples, np.asarray(problem.y)[used]
     chosen = sp.csc_array(
         (np.ones(len(used)), (range(len(used)), used)), (len(used), n)
     )

@@ -93,8 +93,8 @@ class SoftmaxModel(LinearModel):
         FiniteSum.__init__(self, rows.n_rows, len(ridge), ridge)
         self.outputs = (self.loss.n_classes,)
         self.rows, self.work = rows, rows.work
-        self.y = classes.astype(np.float64)
-        self.weights = mean_one(sample_weight, rows.n_rows)
+        self.y = rows.place(classes.astype(np.float64))
+        self.weights = rows.place(mean_one(sample_weight, rows.n_rows))
         self.convex = True
 
     def coefficients(self, w: Array) -> Array:

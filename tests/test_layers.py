@@ -49,8 +49,11 @@ FLOORS = {
     "kernels.softmax": 1.2,
     "columns": 1.9,
     "data": 2.0,
+    "backends._cuda_kernels": 2.1,
     "embeddings": 2.1,
+    "backends._cuda_device": 2.2,
     "factor": 2.2,
+    "backends.cuda": 2.3,
     "leverage": 2.3,
     "problem": 3.0,
     "linear_model": 3.1,
@@ -99,9 +102,20 @@ FLOORS = {
     "persistence": 5.4,
     "": 6.0,
 }
-FREE = ("kernels", "solvers", "subproblems")  # package docstrings only
+FREE = ("backends", "kernels", "solvers", "subproblems")  # package docstrings only
 ALLOWED = {  # third-party package -> modules that may import it
-    "numba": ("_jit", "_prefetch", "_tile", "_dual", "_dual_rules", "_user_function"),
+    "cuda": ("backends.cuda",),
+    "numba": (
+        "_jit",
+        "_prefetch",
+        "_tile",
+        "_dual",
+        "_dual_rules",
+        "_user_function",
+        "backends._cuda_device",
+        "backends._cuda_kernels",
+        "backends.cuda",
+    ),
     "sklearn": (
         "estimators._base",
         "estimators._linear",

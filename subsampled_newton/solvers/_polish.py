@@ -154,7 +154,7 @@ def curvature_factor(
         R = upper_factor(softmax_rows(problem, point))
     else:
         h = rows.pointwise(problem.loss.d2, point.z, problem.y, problem.weights)
-        R = triangular_factor(rows, np.sqrt(h / n))
+        R = triangular_factor(rows, np.sqrt(np.asarray(h) / n))
     if ridge:
         R = np.vstack([R, np.diag(np.sqrt(problem.l2))[problem.l2 > 0.0]])
     if not np.all(np.isfinite(R)):
@@ -171,13 +171,14 @@ def softmax_rows(problem: SoftmaxModel, point: LinearPoint) -> Array:
     ``diag(p) - pp' = S'S`` with ``S = diag(p)**(1/2) (I - 1p')``.
     """
     A = dense_block(problem.rows, 0, problem.n_samples)
-    P = problem.rows.class_probabilities(point.z)
+    P = np.asarray(problem.rows.class_probabilities(point.z))
+    weights = np.asarray(problem.weights)
     K, n = P.shape
     root = math.sqrt(K)
     B = np.vstack([np.eye(K - 1) - 1.0 / (K + root), np.full(K - 1, -1.0 / root)])
     parts = []
     for k in range(K):
-        weight = np.sqrt(problem.weights * P[k] / n)
+        weight = np.sqrt(weights * P[k] / n)
         directions = weight[:, None] * (B[k] - P.T @ B)
         parts.append(directions[:, :, None] * A[:, None, :])
     return np.vstack(parts).reshape(K * n, -1)
@@ -298,16 +299,17 @@ def _beyond_the_model(problem: LinearModel, z: Array, u: Array) -> float:
 
     The losses of classes are positive: no more can be gained from these rows.
     """
-    far = ~(np.abs(u) <= REACH)
+    far = ~(np.abs(np.asarray(u)) <= REACH)
     if problem.loss is SQUARED or not np.any(far):
         return 0.0
     if isinstance(problem, SoftmaxModel):
-        P = problem.rows.class_probabilities(z)
-        own = P[problem.y.astype(int), np.arange(problem.n_samples)]
-        losses, far = -problem.weights * np.log(own), np.any(far, axis=0)
+        P = np.asarray(problem.rows.class_probabilities(z))
+        own = P[np.asarray(problem.y).astype(int), np.arange(problem.n_samples)]
+        losses = -np.asarray(problem.weights) * np.log(own)
+        far = np.any(far, axis=0)
     else:
         value, weights = problem.loss.value, problem.weights
-        losses = problem.rows.pointwise(value, z, problem.y, weights)
+        losses = np.asarray(problem.rows.pointwise(value, z, problem.y, weights))
     return float(np.sum(losses[far])) / problem.n_samples
 
 

@@ -198,7 +198,9 @@ def check_problem(problem: FiniteSum, solver: str) -> LinearModel:
     rows = problem.rows
     if not isinstance(rows, DenseRows | CSRRows):
         raise TypeError(
-            f"{solver} needs rows in memory, dense or CSR, got {type(rows).__name__}"
+            f"{solver} reads single rows and needs them in the memory of the host, "
+            f"dense or CSR, got {type(rows).__name__}: use device='cpu', or a solver "
+            "that reads all rows at a time, such as SubsampledNewton or LBFGS"
         )
     if isinstance(rows, CSRRows) and np.any(rows.columns.shift):
         raise TypeError(

@@ -111,8 +111,8 @@ class DirectLeastSquares:
                     return refine(
                         problem, state, w, whitener, inner="direct", rtol=self.rtol
                     )
-        scale = np.sqrt(problem.weights / n)
-        F = triangular_factor(problem.rows, scale, problem.y)
+        scale = np.sqrt(np.asarray(problem.weights) / n)
+        F = triangular_factor(problem.rows, scale, np.asarray(problem.y))
         factor, solution = factored(F, problem.l2)
         if factor is None:
             return replace(state, outcome=Status.NON_FINITE)

@@ -173,7 +173,8 @@ class MultilevelNewton:
         # Above half of the rows a sample saves less than its copy costs.
         if 2 * state.size > problem.n_samples:
             return replace(state, part=problem)
-        sample = bernoulli(problem.rows.row_norms(), state.size, rng)
+        norms = np.asarray(problem.rows.row_norms())  # drawn on the host
+        sample = bernoulli(norms, state.size, rng)
         assert sample.rows is not None
         weights = np.asarray(sample.weights) * sample.n_rows
         part = problem.restrict(sample.rows, weights)

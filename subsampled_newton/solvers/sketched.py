@@ -156,9 +156,9 @@ class SketchedLeastSquares:
         self, problem: LinearModel, state: LeastSquaresState, rng: np.random.Generator
     ) -> LeastSquaresState:
         """Draw a sketch; make its solution the anchor, or the start if it is not 0."""
-        scale = np.sqrt(problem.weights / problem.n_samples)
+        scale = np.sqrt(np.asarray(problem.weights) / problem.n_samples)
         S = self._draw(problem, scale, state.sketch_size, rng)
-        F = S.sketch(problem.rows, scale, problem.y)
+        F = S.sketch(problem.rows, scale, np.asarray(problem.y))
         whitener, w = factored(F, problem.l2)
         if whitener is None:
             return replace(state, outcome=Status.NON_FINITE)

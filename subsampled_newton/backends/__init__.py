@@ -1,0 +1,1 @@
+"""Containers of rows that live elsewhere than in the memory of this process."""

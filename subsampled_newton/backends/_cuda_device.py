@@ -1,0 +1,296 @@
+"""The device: whether there is one, its memory, and vectors that live on it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import NDArray
+
+from subsampled_newton.backends import _cuda_kernels as kernels
+from subsampled_newton.backends._cuda_kernels import (
+    BLOCKS,
+    LANES,
+    REDUCE_THREADS,
+    THREADS,
+)
+
+__all__ = [
+    "DeviceArray",
+    "allocate",
+    "check_device",
+    "column_sums",
+    "free_memory",
+    "launch_shape",
+    "new_array",
+    "out_of_memory",
+    "place",
+    "scratch",
+]
+
+KEPT = 32
+"""Vectors that wait to be used again: allocation on a device stops all work on it."""
+
+
+def check_device() -> None:
+    """Raise where no kernel can run.
+
+    Raises
+    ------
+    RuntimeError
+        Saying what Numba found instead of a device.
+    """
+    if not cuda.is_available():
+        reason = cuda.cuda_error() if hasattr(cuda, "cuda_error") else None
+        raise RuntimeError(
+            "device='cuda' needs an NVIDIA GPU and its driver; numba.cuda reports: "
+            f"{reason or 'no CUDA device was found'}. Use device='cpu'"
+        )
+
+
+def free_memory() -> int | float:
+    """Bytes of device memory that are free; inf in the simulator."""
+    free: int | float = cuda.current_context().get_memory_info()[0]
+    return free
+
+
+def out_of_memory(what: str, needed: int) -> MemoryError:
+    """Error that says how much memory was needed, and how much there is."""
+    return MemoryError(
+        f"{what} needs {needed / 1e6:.6g} MB of device memory, but "
+        f"{free_memory() / 1e6:.6g} MB are free"
+    )
+
+
+_free: dict[int, list[Any]] = {}
+
+
+def allocate(shape: tuple[int, ...], what: str = "a vector of the rows") -> Any:
+    """Device array of float64, not initialised, from those given back if one fits."""
+    size = math.prod(shape)
+    waiting = _free.get(size)
+    if waiting:
+        try:
+            return waiting.pop().reshape(shape)
+        except IndexError:  # another thread was faster
+            pass
+    return new_array(shape, np.float64, what)
+
+
+def new_array(shape: tuple[int, ...], dtype: Any, what: str) -> Any:
+    """Device array, not initialised."""
+    for attempt in range(2):
+        try:
+            return cuda.device_array(shape, dtype)
+        except Exception as error:
+            if "OUT_OF_MEMORY" not in str(error):
+                raise
+            if attempt:
+                needed = math.prod(shape) * np.dtype(dtype).itemsize
+                raise out_of_memory(what, needed) from error
+            _free.clear()
+    raise AssertionError
+
+
+def _give_back(array: Any) -> None:
+    if sum(map(len, list(_free.values()))) >= KEPT:
+        _free.clear()
+    _free.setdefault(array.size, []).append(array)
+
+
+_local = threading.local()
+
+
+def scratch(name: str, *shape: int) -> Any:
+    """Device array of float64 that the next call with this name overwrites.
+
+    Each thread has its own.
+    """
+    arrays: dict[str, Any] = _local.__dict__.setdefault("arrays", {})
+    size = math.prod(shape)
+    if name not in arrays or arrays[name].size < size:
+        arrays.pop(name, None)
+        arrays[name] = new_array((size,), np.float64, f"the work space {name!r}")
+    return arrays[name][:size].reshape(shape)
+
+
+def place(name: str, values: NDArray[np.float64]) -> Any:
+    """Small host array in scratch memory, in one transfer."""
+    values = np.ascontiguousarray(values, dtype=np.float64)
+    target = scratch(name, *values.shape)
+    target.copy_to_device(values)
+    return target
+
+
+def launch_shape(n: int) -> tuple[int, int]:
+    """Blocks and threads for a loop over n entries; a function of n alone."""
+    return max(1, min(BLOCKS, -(-n // THREADS))), THREADS
+
+
+def column_sums(partial: Any) -> NDArray[np.float64]:
+    """Add the rows of a device array in a fixed order; the sums come to the host."""
+    n_rows, n_columns = partial.shape
+    out = scratch("sums", n_columns)
+    blocks = -(-n_columns // LANES)
+    kernels.column_sums()[blocks, REDUCE_THREADS, 0, 8 * REDUCE_THREADS](
+        partial, n_rows, n_columns, out
+    )
+    sums: NDArray[np.float64] = out.copy_to_host()
+    return sums
+
+
+class DeviceArray(NDArrayOperatorsMixin):
+    """Numbers of the rows on the device: float64, of shape (n,) or (n_classes, n).
+
+    Takes part in the operations that the models need, with numbers, with vectors of
+    the same length, on the device or not, and nothing else: ``np.asarray`` brings it
+    to the host for what is done once. Never changed after it is filled.
+    """
+
+    def __init__(self, data: Any, owner: DeviceArray | None = None) -> None:
+        self.data = data
+        self.shape: tuple[int, ...] = tuple(data.shape)
+        self._owner = owner
+
+    @classmethod
+    def empty(cls, *shape: int) -> DeviceArray:
+        """New array, to be filled by a kernel."""
+        return cls(allocate(shape))
+
+    @classmethod
+    def of(cls, values: Any) -> DeviceArray:
+        """Copy of host values; a device array as it is."""
+        if isinstance(values, DeviceArray):
+            return values
+        values = np.ascontiguousarray(values, dtype=np.float64)
+        result = cls.empty(*values.shape)
+        result.data.copy_to_device(values)
+        return result
+
+    def __del__(self) -> None:
+        if self._owner is None and _give_back is not None:
+            _give_back(self.data)
+
+    @property
+    def ndim(self) -> int:
+        """1 or 2."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+    @property
+    def flat(self) -> Any:
+        """The entries as a vector of numba.cuda."""
+        return self.data.reshape(self.size)
+
+    @property
+    def classes(self) -> Any:
+        """The entries as a matrix of numba.cuda, of one row for a vector."""
+        return self.data.reshape((-1, self.shape[-1])[-2:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        if copy is False:
+            raise ValueError("a vector on a GPU cannot be used without a copy")
+        host = self.data.copy_to_host().reshape(self.shape)
+        return host if dtype is None else host.astype(dtype, copy=False)
+
+    def __reduce__(self) -> Any:
+        return DeviceArray.of, (np.asarray(self),)
+
+    def __getitem__(self, key: Any) -> DeviceArray:
+        """One class, or the entries of some rows (host integers)."""
+        if isinstance(key, int | np.integer) and self.ndim == 2:
+            k = int(key) % self.shape[0]
+            row = self.flat[k * self.shape[1] : (k + 1) * self.shape[1]]
+            return DeviceArray(row, owner=self)
+        if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis:
+            key = key[1]
+        elif self.ndim != 1:
+            key = None
+        index = np.asarray(key)
+        if index.ndim != 1 or index.dtype.kind not in "iu":
+            raise TypeError(
+                "numbers of rows on a GPU are indexed by integer arrays of rows, got "
+                f"{key!r}: use numpy.asarray(...) for anything else"
+            )
+        out = DeviceArray.empty(*self.shape[:-1], len(index))
+        rows = cuda.to_device(index.astype(np.int64))
+        kernels.vector_gather()[launch_shape(len(index))](
+            self.classes, rows, out.classes
+        )
+        return out
+
+    def sum(self, axis: int | None = None, out: None = None) -> Any:
+        """Sum of all entries, or over the classes (``axis=0``)."""
+        if axis is None:
+            return self._total(kernels.first_of, self)
+        if axis != 0 or self.ndim != 2:
+            raise TypeError(f"axis must be None or 0 of two, got {axis!r}")
+        result = DeviceArray.empty(self.shape[1])
+        kernels.vector_sum_classes()[launch_shape(len(result))](self.data, result.data)
+        return result
+
+    def mean(self, axis: None = None, dtype: None = None, out: None = None) -> float:
+        """Mean of all entries."""
+        return self._total(kernels.first_of, self) / self.size
+
+    def max(self, axis: None = None, out: None = None) -> float:
+        """Largest entry."""
+        return self._extreme(1.0)
+
+    def min(self, axis: None = None, out: None = None) -> float:
+        """Smallest entry."""
+        return -self._extreme(-1.0)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kw: Any) -> Any:
+        if method != "__call__" or kw:
+            return NotImplemented
+        if ufunc is np.matmul:
+            return self._dot(*inputs)
+        f = kernels.UFUNCS.get(ufunc)
+        if f is None:
+            return NotImplemented
+        a, b = inputs if len(inputs) == 2 else (inputs[0], 0.0)
+        kinds = "".join("s" if np.ndim(x) == 0 else "a" for x in (a, b))
+        a, b = (float(x) if np.ndim(x) == 0 else DeviceArray.of(x) for x in (a, b))
+        shape = max((x.shape for x in (a, b) if isinstance(x, DeviceArray)), key=len)
+        for x in (a, b):
+            if isinstance(x, DeviceArray) and x.shape not in (shape, shape[-1:]):
+                raise ValueError(f"shapes {x.shape} and {shape} do not match")
+        result = DeviceArray.empty(*shape)
+        a, b = (x.flat if isinstance(x, DeviceArray) else x for x in (a, b))
+        kernels.vector_map(f, kinds)[launch_shape(result.size)](a, b, result.flat)
+        return result
+
+    def _dot(self, a: Any, b: Any) -> Any:
+        a, b = DeviceArray.of(a), DeviceArray.of(b)
+        if a.ndim != 1 or a.shape != b.shape:
+            return NotImplemented
+        return a._total(kernels.product_of, b)
+
+    def _total(self, f: Callable[[Any, Any], Any], other: DeviceArray) -> float:
+        blocks, threads = launch_shape(self.size)
+        partial = scratch("partial", blocks, 1)
+        kernels.vector_sum_of(f)[blocks, threads, 0, 8 * threads](
+            self.flat, other.flat, partial
+        )
+        return float(column_sums(partial)[0])
+
+    def _extreme(self, sign: float) -> float:
+        blocks, threads = launch_shape(self.size)
+        partial = scratch("partial", blocks, 1)
+        kernels.vector_extreme(sign)[blocks, threads, 0, 8 * threads](
+            self.flat, partial
+        )
+        return float(np.max(partial.copy_to_host()))

@@ -1,0 +1,1009 @@
+"""CUDA kernels over rows: products, fused evaluation, Gram matrices, softmax.
+
+Every kernel that reads the matrix copies a tile of rows to shared memory, where all
+threads of a block help with the dot products (a thread per row, or several for short
+tiles), a thread per row evaluates the loss, and a thread per column adds up the
+gradient: one read of the matrix, in coalesced order, whatever its layout. A thread per
+row reading global memory would not be coalesced in row-major arrays, and a warp per
+row would evaluate the loss 32 times.
+
+The matrix has one column more than is stored, of ones: it carries the constant of the
+prediction and the gradient of the intercept. What a block adds up goes to a row of
+``partial``, and `column_sums` adds these rows in a fixed order. No atomics; the numbers
+of blocks and threads depend on the shape alone, so results have the same bits in every
+run and on every device. Sums, products and the loss are in float64 also for float32
+data, which halves the speed of a consumer card at most: on a data-centre GPU the
+passes wait for memory. Shared memory holds float32 tiles as they are.
+
+The functions of a loss are compiled as they are: Numba applies ``register_jitable`` to
+both targets.
+"""
+
+import functools
+import importlib.util
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from subsampled_newton._elementary import exp
+from subsampled_newton._jit import inlinable
+
+_EXTRA = (
+    "rows on a GPU need the package numba-cuda: "
+    'pip install "subsampled_newton[cuda]", or numba-cuda[cu12] for drivers of CUDA 12'
+)
+
+try:
+    from numba import config, cuda, float32, float64
+except ImportError as error:
+    raise ImportError(f"{_EXTRA} ({error})") from error
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+if not SIMULATED and importlib.util.find_spec("numba_cuda") is None:
+    # Numba still has a copy of its own, which no longer follows new devices.
+    raise ImportError(_EXTRA)
+
+THREADS = 4 if SIMULATED else 128
+"""Threads of a block. The simulator starts a Python thread for each."""
+BLOCKS = 3 if SIMULATED else 1024
+"""Most blocks of one launch along the rows."""
+LANES = 2 if SIMULATED else 32
+"""Columns that a block of `column_sums` adds up."""
+REDUCE_THREADS = 4 if SIMULATED else 1024
+
+SIDE = 2 if SIMULATED else 16
+"""A block of ``SIDE**2`` threads forms ``(4 SIDE)**2`` entries of a Gram matrix."""
+TILE_BYTES = 256 if SIMULATED else 34816
+"""Shared memory of a tile: six blocks fit on one multiprocessor, so that some load
+while others compute."""
+MAX_FUSED = 8 if SIMULATED else 1024
+"""Columns, that of ones included, up to which a tile holds whole rows. With more, an
+evaluation reads the matrix twice."""
+CLASS_CHUNK = 8
+"""Classes whose products with a tile are added up at a time, in registers."""
+
+
+@cuda.jit(device=True)
+def add_block(work, t, value, partial):
+    """Sum of a block, in order, to its row of ``partial``."""
+    work[t] = value
+    cuda.syncthreads()
+    if t == 0:
+        total = 0.0
+        for p in range(cuda.blockDim.x):
+            total += work[p]
+        partial[cuda.blockIdx.x, 0] = total
+
+
+class Layout(NamedTuple):
+    """How the matrix is stored, and the function that copies a tile of it."""
+
+    name: str
+    load: object
+
+
+@cuda.jit(device=True)
+def _load_row_major(x, lo, rows, c, w, last, tile, base, pitch):
+    X = x[0]
+    threads = cuda.blockDim.x
+    count = rows * w
+    e = cuda.threadIdx.x
+    i = e // w
+    j = e - i * w
+    step_i = threads // w
+    step_j = threads - step_i * w
+    # Four loads before the first store, so that they wait for memory together.
+    while e + 3 * threads < count:
+        i1, j1 = i + step_i, j + step_j
+        if j1 >= w:
+            i1, j1 = i1 + 1, j1 - w
+        i2, j2 = i1 + step_i, j1 + step_j
+        if j2 >= w:
+            i2, j2 = i2 + 1, j2 - w
+        i3, j3 = i2 + step_i, j2 + step_j
+        if j3 >= w:
+            i3, j3 = i3 + 1, j3 - w
+        a = X[lo + i, min(c + j, last - 1)]
+        b = X[lo + i1, min(c + j1, last - 1)]
+        p = X[lo + i2, min(c + j2, last - 1)]
+        q = X[lo + i3, min(c + j3, last - 1)]
+        tile[base + i * pitch + j] = a if c + j < last else 1.0
+        tile[base + i1 * pitch + j1] = b if c + j1 < last else 1.0
+        tile[base + i2 * pitch + j2] = p if c + j2 < last else 1.0
+        tile[base + i3 * pitch + j3] = q if c + j3 < last else 1.0
+        i, j = i3 + step_i, j3 + step_j
+        if j >= w:
+            i, j = i + 1, j - w
+        e += 4 * threads
+    while e < count:
+        a = X[lo + i, min(c + j, last - 1)]
+        tile[base + i * pitch + j] = a if c + j < last else 1.0
+        i, j = i + step_i, j + step_j
+        if j >= w:
+            i, j = i + 1, j - w
+        e += threads
+
+
+@cuda.jit(device=True)
+def _load_column_major(x, lo, rows, c, w, last, tile, base, pitch):
+    X = x[0]
+    threads = cuda.blockDim.x
+    e = cuda.threadIdx.x
+    j = e // rows
+    i = e - j * rows
+    step_j = threads // rows
+    step_i = threads - step_j * rows
+    while e < rows * w:
+        a = X[lo + i, min(c + j, last - 1)]
+        tile[base + i * pitch + j] = a if c + j < last else 1.0
+        i, j = i + step_i, j + step_j
+        if i >= rows:
+            i, j = i - rows, j + 1
+        e += threads
+
+
+@cuda.jit(device=True)
+def _load_csr(x, lo, rows, c, w, last, tile, base, pitch):
+    data, indices, indptr = x
+    t = cuda.threadIdx.x
+    threads = cuda.blockDim.x
+    for e in range(t, rows * pitch, threads):
+        tile[base + e] = 0.0
+    cuda.syncthreads()
+    # As many threads for a row as there are for all rows; no entry is written twice.
+    share = max(1, threads // rows)
+    for i in range(t // share, rows, max(1, threads // share)):
+        for k in range(indptr[lo + i] + t % share, indptr[lo + i + 1], share):
+            j = indices[k] - c
+            if 0 <= j < w:
+                tile[base + i * pitch + j] = data[k]
+        if t % share == 0 and 0 <= last - c < w:
+            tile[base + i * pitch + last - c] = 1.0
+
+
+ROW_MAJOR = Layout("row-major", _load_row_major)
+COLUMN_MAJOR = Layout("column-major", _load_column_major)
+CSR = Layout("csr", _load_csr)
+
+
+class Tiles(NamedTuple):
+    """Shape of the tiles and of the launch for a matrix; a function of its shape."""
+
+    height: int
+    """Rows of a tile, a power of two, at most THREADS."""
+    width: int
+    """Columns of a tile."""
+    per_block: int
+    """Tiles that a block reads, one after the other."""
+    blocks: int
+
+    @property
+    def rows(self) -> int:
+        """Rows that a block reads."""
+        return self.height * self.per_block
+
+
+def tiles(n: int, width: int, itemsize: int, most: int = BLOCKS) -> Tiles:
+    """Return the tiling of n rows and ``width`` columns at a time."""
+    height = THREADS
+    while height > 1 and height * (width | 1) * itemsize > TILE_BYTES:
+        height //= 2
+    count = -(-n // height)
+    per_block = -(-count // min(most, count))
+    return Tiles(height, width, per_block, -(-count // per_block))
+
+
+def shared_bytes(shape: Tiles, doubles: int, itemsize: int) -> int:
+    """Shared memory of a block: float64 work space, then a tile."""
+    return 8 * doubles + shape.height * (shape.width | 1) * itemsize
+
+
+@functools.cache
+def matvec(layout, wide, n_classes):
+    """Kernel that fills ``z[k, i] = sum_j u[k, j] x_ij`` for some classes.
+
+    ``columns`` counts the column of ones; ``wide`` tells float64 from float32.
+    """
+    load, dtype = layout.load, float64 if wide else float32
+    size = 1 if wide else 2
+
+    @cuda.jit
+    def matvec_kernel(x, n, columns, height, width, per_block, u, first, z, start):
+        work = cuda.shared.array(0, float64)
+        tile = cuda.shared.array(0, dtype)
+        t = cuda.threadIdx.x
+        threads = cuda.blockDim.x
+        base = threads * size
+        pitch = width | 1
+        i = t % height
+        part = t // height
+        parts = threads // height
+        total = cuda.local.array(n_classes, float64)
+        for index in range(per_block):
+            lo = (cuda.blockIdx.x * per_block + index) * height
+            rows = min(height, n - lo)
+            if rows <= 0:
+                break
+            for k in range(n_classes):
+                total[k] = 0.0
+            for c in range(0, columns, width):
+                w = min(width, columns - c)
+                load(x, lo, rows, c, w, columns - 1, tile, base, pitch)
+                cuda.syncthreads()
+                if i < rows:
+                    for j in range(part, w, parts):
+                        value = np.float64(tile[base + i * pitch + j])
+                        for k in range(n_classes):
+                            total[k] += value * u[first + k, c + j]
+                cuda.syncthreads()
+            for k in range(n_classes):
+                work[t] = total[k]
+                cuda.syncthreads()
+                if t < rows:
+                    product = 0.0
+                    for p in range(parts):
+                        product += work[p * height + t]
+                    z[first + k, start + lo + t] = product
+                cuda.syncthreads()
+
+    return matvec_kernel
+
+
+@functools.cache
+def rmatvec(layout, wide, n_classes):
+    """Kernel that adds up ``sum_i r[k, i] x_ij``, for the columns of a tile."""
+    load, dtype = layout.load, float64 if wide else float32
+    size = 1 if wide else 2
+
+    @cuda.jit
+    def rmatvec_kernel(
+        x, n, columns, height, width, per_block, r, first, start, partial, block
+    ):
+        work = cuda.shared.array(0, float64)
+        tile = cuda.shared.array(0, dtype)
+        t = cuda.threadIdx.x
+        threads = cuda.blockDim.x
+        base = n_classes * height * size
+        pitch = width | 1
+        groups = threads // width
+        j = t % width
+        group = t // width
+        c = cuda.blockIdx.y * width
+        w = min(width, columns - c)
+        total = cuda.local.array(n_classes, float64)
+        for k in range(n_classes):
+            total[k] = 0.0
+        for index in range(per_block):
+            lo = (cuda.blockIdx.x * per_block + index) * height
+            rows = min(height, n - lo)
+            if rows <= 0:
+                break
+            load(x, lo, rows, c, w, columns - 1, tile, base, pitch)
+            if t < rows:
+                for k in range(n_classes):
+                    work[k * height + t] = r[first + k, start + lo + t]
+            cuda.syncthreads()
+            if group < groups and j < w:
+                for i in range(group, rows, groups):
+                    value = np.float64(tile[base + i * pitch + j])
+                    for k in range(n_classes):
+                        total[k] += value * work[k * height + i]
+            cuda.syncthreads()
+        if group < groups and j < w:
+            row = (block + cuda.blockIdx.x) * groups + group
+            for k in range(n_classes):
+                partial[row, (first + k) * columns + c + j] = total[k]
+
+    return rmatvec_kernel
+
+
+@functools.cache
+def moments(layout, wide):
+    """Kernel that adds up ``sum_i s_i (x_ij - c_j)`` and the squares."""
+    load, dtype = layout.load, float64 if wide else float32
+    size = 1 if wide else 2
+
+    @cuda.jit
+    def moments_kernel(
+        x, n, columns, height, width, per_block, s, center, start, partial, block
+    ):
+        work = cuda.shared.array(0, float64)
+        tile = cuda.shared.array(0, dtype)
+        t = cuda.threadIdx.x
+        threads = cuda.blockDim.x
+        base = height * size
+        pitch = width | 1
+        groups = threads // width
+        j = t % width
+        group = t // width
+        c = cuda.blockIdx.y * width
+        w = min(width, columns - c)
+        first, second = 0.0, 0.0
+        for index in range(per_block):
+            lo = (cuda.blockIdx.x * per_block + index) * height
+            rows = min(height, n - lo)
+            if rows <= 0:
+                break
+            load(x, lo, rows, c, w, columns - 1, tile, base, pitch)
+            if t < rows:
+                work[t] = s[start + lo + t]
+            cuda.syncthreads()
+            if group < groups and j < w:
+                for i in range(group, rows, groups):
+                    deviation = np.float64(tile[base + i * pitch + j]) - center[c + j]
+                    first += work[i] * deviation
+                    second += work[i] * deviation * deviation
+            cuda.syncthreads()
+        if group < groups and j < w:
+            row = (block + cuda.blockIdx.x) * groups + group
+            partial[row, c + j] = first
+            partial[row, columns + c + j] = second
+
+    return moments_kernel
+
+
+@functools.cache
+def row_norms(layout, wide):
+    """Kernel that fills ``out[i] = sum_j ((x_ij - shift_j) scale_j)**2``."""
+    load, dtype = layout.load, float64 if wide else float32
+    size = 1 if wide else 2
+
+    @cuda.jit
+    def row_norms_kernel(
+        x, n, columns, height, width, per_block, shift, scale, out, start
+    ):
+        work = cuda.shared.array(0, float64)
+        tile = cuda.shared.array(0, dtype)
+        t = cuda.threadIdx.x
+        threads = cuda.blockDim.x
+        base = threads * size
+        pitch = width | 1
+        i = t % height
+        part = t // height
+        parts = threads // height
+        for index in range(per_block):
+            lo = (cuda.blockIdx.x * per_block + index) * height
+            rows = min(height, n - lo)
+            if rows <= 0:
+                break
+            total = 0.0
+            for c in range(0, columns, width):
+                w = min(width, columns - c)
+                load(x, lo, rows, c, w, columns - 1, tile, base, pitch)
+                cuda.syncthreads()
+                if i < rows:
+                    for j in range(part, w, parts):
+                        value = np.float64(tile[base + i * pitch + j]) - shift[c + j]
+                        value *= scale[c + j]
+                        total += value * value
+                cuda.syncthreads()
+            work[t] = total
+            cuda.syncthreads()
+            if t < rows:
+                norm = 0.0
+                for p in range(parts):
+                    norm += work[p * height + t]
+                out[start + lo + t] = norm
+            cuda.syncthreads()
+
+    return row_norms_kernel
+
+
+@functools.cache
+def fused(layout, wide, point, n_sums):
+    """Kernel for predictions, slopes and their product with the rows, in one read.
+
+    ``point(z, a, b)`` returns the factor of the row in the gradient and its part of the
+    value: ``partial`` receives ``sum_i factor_i x_ij`` and ``sum_i value_i``. A thread
+    keeps ``n_sums`` columns.
+    """
+    load, dtype = layout.load, float64 if wide else float32
+    size = 1 if wide else 2
+
+    @cuda.jit
+    def fused_kernel(
+        x, n, columns, height, width, per_block, u, a, b, z, start, partial, block
+    ):
+        work = cuda.shared.array(0, float64)
+        tile = cuda.shared.array(0, dtype)
+        t = cuda.threadIdx.x
+        threads = cuda.blockDim.x
+        base = (threads + height) * size
+        pitch = columns | 1
+        i = t % height
+        part = t // height
+        parts = threads // height
+        across = min(columns, threads)
+        groups = threads // across
+        column = t % across
+        group = t // across
+        total = cuda.local.array(n_sums, float64)
+        for k in range(n_sums):
+            total[k] = 0.0
+        value = 0.0
+        for index in range(per_block):
+            lo = (cuda.blockIdx.x * per_block + index) * height
+            rows = min(height, n - lo)
+            if rows <= 0:
+                break
+            load(x, lo, rows, 0, columns, columns - 1, tile, base, pitch)
+            cuda.syncthreads()
+            product = 0.0
+            if i < rows:
+                for j in range(part, columns, parts):
+                    product += np.float64(tile[base + i * pitch + j]) * u[j]
+            work[t] = product
+            cuda.syncthreads()
+            if t < rows:
+                product = 0.0
+                for p in range(parts):
+                    product += work[p * height + t]
+                row = start + lo + t
+                z[row] = product
+                factor, loss = point(product, a[row], b[row])
+                work[threads + t] = factor
+                value += loss
+            cuda.syncthreads()
+            if group < groups:
+                for r in range(group, rows, groups):
+                    factor = work[threads + r]
+                    for k in range(n_sums):
+                        j = column + k * across
+                        if j < columns:
+                            x_rj = np.float64(tile[base + r * pitch + j])
+                            total[k] += factor * x_rj
+            cuda.syncthreads()
+        work[t] = value
+        cuda.syncthreads()
+        if group < groups:
+            out = (block + cuda.blockIdx.x) * groups + group
+            for k in range(n_sums):
+                j = column + k * across
+                if j < columns:
+                    partial[out, j] = total[k]
+        if t < groups:
+            value = 0.0
+            if t == 0:
+                for p in range(height):
+                    value += work[p]
+            partial[(block + cuda.blockIdx.x) * groups + t, columns] = value
+
+    return fused_kernel
+
+
+@functools.cache
+def evaluation(value, d1):
+    """Point function of an evaluation: target and weight of the row follow z."""
+
+    @inlinable()
+    def point(z, y, s):
+        return s * d1(z, y), s * value(z, y)
+
+    return point
+
+
+@functools.cache
+def curvature_product():
+    """Point function of a Hessian-vector product: the curvature follows z."""
+
+    @inlinable()
+    def point(z, h, unused):
+        return h * z, 0.0
+
+    return point
+
+
+@functools.cache
+def gram(layout, wide):
+    """Kernel for ``sum_i h_i a_ij a_ik``, ``a = (x - shift) scale``.
+
+    Block ``(b, p)`` forms the entries of the p-th pair of column tiles ``k <= j``.
+    """
+    load, dtype = layout.load, float64 if wide else float32
+    size = 1 if wide else 2
+
+    @cuda.jit
+    def gram_kernel(
+        x,
+        n,
+        columns,
+        height,
+        width,
+        per_block,
+        h,
+        shift,
+        scale,
+        start,
+        pairs,
+        partial,
+        block,
+    ):
+        work = cuda.shared.array(0, float64)
+        tile = cuda.shared.array(0, dtype)
+        t = cuda.threadIdx.x
+        side = width // 4
+        pitch = width | 1
+        left = height * size
+        tx = t % side
+        ty = t // side
+        cj = pairs[cuda.blockIdx.y, 0] * width
+        ck = pairs[cuda.blockIdx.y, 1] * width
+        wj = min(width, columns - cj)
+        wk = min(width, columns - ck)
+        right = left if ck == cj else left + height * pitch
+        total = cuda.local.array(16, float64)
+        a = cuda.local.array(4, float64)
+        shift_j = cuda.local.array(4, float64)
+        shift_k = cuda.local.array(4, float64)
+        scale_j = cuda.local.array(4, float64)
+        scale_k = cuda.local.array(4, float64)
+        for p in range(16):
+            total[p] = 0.0
+        for p in range(4):
+            # Columns past the last one: read somewhere, written nowhere.
+            j = min(cj + ty + p * side, columns - 1)
+            k = min(ck + tx + p * side, columns - 1)
+            shift_j[p], scale_j[p] = shift[j], scale[j]
+            shift_k[p], scale_k[p] = shift[k], scale[k]
+        for index in range(per_block):
+            lo = (cuda.blockIdx.x * per_block + index) * height
+            rows = min(height, n - lo)
+            if rows <= 0:
+                break
+            load(x, lo, rows, cj, wj, columns - 1, tile, left, pitch)
+            if ck != cj:
+                load(x, lo, rows, ck, wk, columns - 1, tile, right, pitch)
+            if t < rows:
+                work[t] = h[start + lo + t]
+            cuda.syncthreads()
+            for i in range(rows):
+                weight = work[i]
+                for p in range(4):
+                    a[p] = np.float64(tile[left + i * pitch + ty + p * side])
+                    a[p] = (a[p] - shift_j[p]) * scale_j[p] * weight
+                for q in range(4):
+                    b = np.float64(tile[right + i * pitch + tx + q * side])
+                    b = (b - shift_k[q]) * scale_k[q]
+                    for p in range(4):
+                        total[4 * p + q] += a[p] * b
+            cuda.syncthreads()
+        for p in range(4):
+            for q in range(4):
+                j, k = cj + ty + p * side, ck + tx + q * side
+                if j < columns and k < columns:
+                    entry = j * columns + k
+                    partial[block + cuda.blockIdx.x, entry] = total[4 * p + q]
+
+    return gram_kernel
+
+
+@functools.cache
+def gather_rows():
+    """Kernel that fills ``out[i] = X[index[i]]``, a row by a group of threads."""
+
+    @cuda.jit
+    def gather_rows_kernel(X, index, width, out):
+        t = cuda.grid(1)
+        lane = t % width
+        for i in range(t // width, out.shape[0], cuda.gridsize(1) // width):
+            row = index[i]
+            for j in range(lane, out.shape[1], width):
+                out[i, j] = X[row, j]
+
+    return gather_rows_kernel
+
+
+# Softmax, a thread per row; arrays of shape (n_classes, n).
+
+
+@cuda.jit(device=True)
+def _largest(z, u, step, i):
+    """Largest prediction at ``z + step u``, its class, and the sum of the others."""
+    top = z[0, i] + step * u[0, i]
+    first = 0
+    for k in range(1, z.shape[0]):
+        z_k = z[k, i] + step * u[k, i]
+        if z_k > top:
+            top, first = z_k, k
+    others = 0.0
+    for k in range(z.shape[0]):
+        if k != first:
+            others += exp(z[k, i] + step * u[k, i] - top)
+    return top, first, others
+
+
+@functools.cache
+def class_slopes():
+    """Kernel that fills ``r[k, i] = s_i (p_ki - [y_i = k])`` and adds the losses."""
+
+    @cuda.jit
+    def class_slopes_kernel(z, t, y, s, r, partial):
+        work = cuda.shared.array(0, float64)
+        value = 0.0
+        for i in range(cuda.grid(1), z.shape[1], cuda.gridsize(1)):
+            top, first, others = _largest(z, z, t, i)
+            own = int(y[i])
+            value += s[i] * (math.log1p(others) + (top - z[own, i]))
+            for k in range(z.shape[0]):
+                p = exp(z[k, i] - top) / (1.0 + others)
+                if k == own:
+                    # p - 1 without its cancellation where p is the largest.
+                    p = -others / (1.0 + others) if k == first else p - 1.0
+                r[k, i] = s[i] * p
+        add_block(work, cuda.threadIdx.x, value, partial)
+
+    return class_slopes_kernel
+
+
+@functools.cache
+def class_mean_along():
+    """Kernel that adds up the losses at ``z + t u``."""
+
+    @cuda.jit
+    def class_mean_along_kernel(z, u, t, y, s, partial):
+        work = cuda.shared.array(0, float64)
+        value = 0.0
+        for i in range(cuda.grid(1), z.shape[1], cuda.gridsize(1)):
+            top, _, others = _largest(z, u, t, i)
+            own = int(y[i])
+            z_own = z[own, i] + t * u[own, i]
+            value += s[i] * (math.log1p(others) + (top - z_own))
+        add_block(work, cuda.threadIdx.x, value, partial)
+
+    return class_mean_along_kernel
+
+
+@functools.cache
+def class_probabilities():
+    """Kernel that fills the probabilities of the classes."""
+
+    @cuda.jit
+    def class_probabilities_kernel(z, p):
+        for i in range(cuda.grid(1), z.shape[1], cuda.gridsize(1)):
+            top, _, others = _largest(z, z, 0.0, i)
+            for k in range(z.shape[0]):
+                p[k, i] = exp(z[k, i] - top) / (1.0 + others)
+
+    return class_probabilities_kernel
+
+
+@functools.cache
+def class_curvature():
+    """Kernel that puts ``s_i (diag(p_i) - p_i p_i') u_i`` in the place of ``u_i``."""
+
+    @cuda.jit
+    def class_curvature_kernel(p, s, u):
+        for i in range(cuda.grid(1), p.shape[1], cuda.gridsize(1)):
+            largest, center = -1.0, 0.0
+            for k in range(p.shape[0]):
+                if p[k, i] > largest:
+                    largest, center = p[k, i], u[k, i]
+            # From the likeliest class on: what is left of a certain row is not lost.
+            mean = 0.0
+            for k in range(p.shape[0]):
+                mean += p[k, i] * (u[k, i] - center)
+            for k in range(p.shape[0]):
+                u[k, i] = s[i] * p[k, i] * ((u[k, i] - center) - mean)
+
+    return class_curvature_kernel
+
+
+@functools.cache
+def pair_weights():
+    """Kernel for ``h_i B_a' (diag(p_i) - p_i p_i') B_b``, as in `kernels.softmax`."""
+
+    @cuda.jit
+    def pair_weights_kernel(p, h, a, b, out):
+        n_classes = p.shape[0]
+        root = math.sqrt(np.float64(n_classes))
+        share = 1.0 / (n_classes + root)
+        for i in range(cuda.grid(1), p.shape[1], cuda.gridsize(1)):
+            last = p[n_classes - 1, i]
+            common = (1.0 / root + last) / (root + 1.0)
+            constant = share * share * (1.0 - last) + last / n_classes
+            product = (p[a, i] - common) * (p[b, i] - common)
+            weight = constant - product - share * (p[a, i] + p[b, i])
+            if a == b:
+                weight += p[a, i]
+            out[i] = h[i] * weight
+
+    return pair_weights_kernel
+
+
+# Maps of a loss, a thread per row.
+
+
+@functools.cache
+def weighted(f):
+    """Kernel that fills ``out[i] = s[i] f(z[i], y[i])``."""
+
+    @cuda.jit
+    def weighted_kernel(z, y, s, out):
+        for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+            out[i] = s[i] * f(z[i], y[i])
+
+    return weighted_kernel
+
+
+@functools.cache
+def mean_along(f):
+    """Kernel that adds up ``s[i] f(z[i] + t u[i], y[i])``."""
+
+    @cuda.jit
+    def mean_along_kernel(z, u, t, y, s, partial):
+        work = cuda.shared.array(0, float64)
+        total = 0.0
+        for i in range(cuda.grid(1), z.size, cuda.gridsize(1)):
+            total += s[i] * f(z[i] + t * u[i], y[i])
+        add_block(work, cuda.threadIdx.x, total, partial)
+
+    return mean_along_kernel
+
+
+# Sparse matrices of many columns: the entries are read where they are, row by row for
+# predictions, column by column (of a second copy, by columns) for gradients.
+
+
+@functools.cache
+def csr_matvec():
+    """Kernel that fills ``z[k, i] = sum_j u[k, j] x_ij``, class ``k = blockIdx.y``.
+
+    ``share`` threads read a row; ``u`` ends with the constant.
+    """
+
+    @cuda.jit
+    def csr_matvec_kernel(x, n, share, per_block, u, z):
+        data, indices, indptr = x
+        work = cuda.shared.array(0, float64)
+        t = cuda.threadIdx.x
+        k = cuda.blockIdx.y
+        height = cuda.blockDim.x // share
+        for index in range(per_block):
+            i = (cuda.blockIdx.x * per_block + index) * height + t // share
+            total = 0.0
+            if i < n:
+                for e in range(indptr[i] + t % share, indptr[i + 1], share):
+                    total += np.float64(data[e]) * u[k, indices[e]]
+            work[t] = total
+            cuda.syncthreads()
+            if t % share == 0 and i < n:
+                total = u[k, u.shape[1] - 1]
+                for p in range(share):
+                    total += work[t + p]
+                z[k, i] = total
+            cuda.syncthreads()
+
+    return csr_matvec_kernel
+
+
+@functools.cache
+def csr_row_norms():
+    """Kernel that fills ``out[i] = sum_j (x_ij scale_j)**2 - 2 x_ij cross_j``."""
+
+    @cuda.jit
+    def csr_row_norms_kernel(x, scale, cross, out):
+        data, indices, indptr = x
+        for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+            total = 0.0
+            for e in range(indptr[i], indptr[i + 1]):
+                value, j = np.float64(data[e]), indices[e]
+                total += value * scale[j] * value * scale[j] - 2.0 * value * cross[j]
+            out[i] = total
+
+    return csr_row_norms_kernel
+
+
+@functools.cache
+def csc_segments(squared):
+    """Kernel that adds up ``r[k, i] x_ij`` over a segment of a column, in a block.
+
+    Segments have a bounded length: no column, however full, holds up the others.
+    """
+
+    @cuda.jit
+    def csc_segments_kernel(data, rows, bounds, r, partial):
+        work = cuda.shared.array(0, float64)
+        t = cuda.threadIdx.x
+        segment = cuda.blockIdx.x
+        k = cuda.blockIdx.y
+        total = 0.0
+        for e in range(bounds[segment] + t, bounds[segment + 1], cuda.blockDim.x):
+            value = np.float64(data[e])
+            total += r[k, rows[e]] * (value * value if squared else value)
+        work[t] = total
+        cuda.syncthreads()
+        if t == 0:
+            total = 0.0
+            for p in range(cuda.blockDim.x):
+                total += work[p]
+            partial[k, segment] = total
+
+    return csc_segments_kernel
+
+
+@functools.cache
+def csc_columns():
+    """Kernel that adds the segments of every column in their order."""
+
+    @cuda.jit
+    def csc_columns_kernel(partial, first, out):
+        k = cuda.blockIdx.y
+        for j in range(cuda.grid(1), out.shape[1], cuda.gridsize(1)):
+            total = 0.0
+            for segment in range(first[j], first[j + 1]):
+                total += partial[k, segment]
+            out[k, j] = total
+
+    return csc_columns_kernel
+
+
+@functools.cache
+def column_sums():
+    """Kernel that adds the rows of ``partial`` in a fixed order."""
+    lanes = LANES
+
+    @cuda.jit
+    def column_sums_kernel(partial, n_rows, n_columns, out):
+        work = cuda.shared.array(0, float64)
+        t = cuda.threadIdx.x
+        groups = cuda.blockDim.x // lanes
+        j = cuda.blockIdx.x * lanes + t % lanes
+        total = 0.0
+        if j < n_columns:
+            for i in range(t // lanes, n_rows, groups):
+                total += partial[i, j]
+        work[t] = total
+        cuda.syncthreads()
+        if t < lanes and j < n_columns:
+            total = 0.0
+            for g in range(groups):
+                total += work[g * lanes + t]
+            out[j] = total
+
+    return column_sums_kernel
+
+
+# Operations on vectors that the models do between the calls of `Rows`.
+
+
+def _add(a, b):
+    return a + b
+
+
+def _subtract(a, b):
+    return a - b
+
+
+def product_of(a, b):
+    return a * b
+
+
+def _divide(a, b):
+    return a / b
+
+
+def _power(a, b):
+    return a * a if b == 2.0 else a**b
+
+
+def _absolute(a, b):
+    return abs(a)
+
+
+def _negative(a, b):
+    return -a
+
+
+def _sqrt(a, b):
+    return math.sqrt(a) if a >= 0.0 else math.nan
+
+
+def first_of(a, b):
+    return a
+
+
+UFUNCS = {
+    np.add: _add,
+    np.subtract: _subtract,
+    np.multiply: product_of,
+    np.true_divide: _divide,
+    np.power: _power,
+    np.absolute: _absolute,
+    np.negative: _negative,
+    np.sqrt: _sqrt,
+}
+"""What `DeviceArray` can do, by the function of NumPy that asks for it."""
+
+
+@functools.cache
+def vector_map(f, kinds):
+    """Kernel for ``out = f(a, b)``; scalars are marked ``s`` in ``kinds``."""
+    f = inlinable()(f)
+
+    @cuda.jit
+    def arrays_kernel(a, b, out):
+        for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+            # One of them may be shorter: the same vector for every class.
+            j = i if i < a.size else i % a.size
+            k = i if i < b.size else i % b.size
+            out[i] = f(a[j], b[k])
+
+    @cuda.jit
+    def left_kernel(a, b, out):
+        for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+            out[i] = f(a[i], b)
+
+    @cuda.jit
+    def right_kernel(a, b, out):
+        for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+            out[i] = f(a, b[i])
+
+    return {"aa": arrays_kernel, "as": left_kernel, "sa": right_kernel}[kinds]
+
+
+@functools.cache
+def vector_sum_of(f):
+    """Kernel that adds up ``f(a, b)``."""
+    f = inlinable()(f)
+
+    @cuda.jit
+    def sum_kernel(a, b, partial):
+        work = cuda.shared.array(0, float64)
+        total = 0.0
+        for i in range(cuda.grid(1), a.size, cuda.gridsize(1)):
+            total += f(a[i], b[i])
+        add_block(work, cuda.threadIdx.x, total, partial)
+
+    return sum_kernel
+
+
+@functools.cache
+def vector_extreme(sign):
+    """Kernel for the largest of ``sign a``; nan if there is one."""
+
+    @cuda.jit
+    def extreme_kernel(a, partial):
+        work = cuda.shared.array(0, float64)
+        t = cuda.threadIdx.x
+        top = -math.inf
+        for i in range(cuda.grid(1), a.size, cuda.gridsize(1)):
+            value = sign * a[i]
+            top = value if value > top or value != value else top
+        work[t] = top
+        cuda.syncthreads()
+        if t == 0:
+            for p in range(cuda.blockDim.x):
+                top = work[p] if work[p] > top or work[p] != work[p] else top
+            partial[cuda.blockIdx.x, 0] = top
+
+    return extreme_kernel
+
+
+@functools.cache
+def vector_sum_classes():
+    """Kernel that adds the classes."""
+
+    @cuda.jit
+    def sum_classes_kernel(a, out):
+        for i in range(cuda.grid(1), a.shape[1], cuda.gridsize(1)):
+            total = 0.0
+            for k in range(a.shape[0]):
+                total += a[k, i]
+            out[i] = total
+
+    return sum_classes_kernel
+
+
+@functools.cache
+def vector_gather():
+    """Kernel that fills ``out[k, i] = a[k, index[i]]``."""
+
+    @cuda.jit
+    def gather_kernel(a, index, out):
+        for i in range(cuda.grid(1), index.size, cuda.gridsize(1)):
+            row = index[i]
+            for k in range(a.shape[0]):
+                out[k, i] = a[k, row]
+
+    return gather_kernel

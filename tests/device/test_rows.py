@@ -1,0 +1,315 @@
+"""The container of rows on a GPU: the contract of test_data, and what is its own."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import test_data
+from where import require_device
+
+require_device()
+
+from numba import cuda  # noqa: E402
+
+from subsampled_newton import LOGISTIC, PointwiseLoss, as_rows  # noqa: E402
+from subsampled_newton._jit import inlinable  # noqa: E402
+from subsampled_newton.backends import _cuda_device, _cuda_kernels  # noqa: E402
+from subsampled_newton.backends import cuda as backend  # noqa: E402
+
+INPUTS = (
+    "C",
+    "Fortran",
+    "strided",
+    "float32",
+    "float32 Fortran",
+    "one column",
+    "one row",
+    "csr",
+    "csr float32",
+    "csr all zero",
+)
+WIDE = _cuda_kernels.MAX_FUSED + 3
+"""Columns that no tile holds."""
+
+
+def on_device(X, columns):
+    case = test_data.Case(X, columns)
+    case.rows = as_rows(X, device="cuda").with_columns(case.rows.columns)
+    return case
+
+
+def wide(kind, rng):
+    X = rng.standard_normal((11, WIDE)) * (rng.random((11, WIDE)) < 0.6)
+    X[:, 1] = 1.5  # a column that takes several segments
+    return {"C": X, "csr": sp.csr_array(X)}[kind]
+
+
+@pytest.fixture(params=["plain", "shift scale intercept"])
+def columns(request):
+    return test_data.COLUMNS[request.param]
+
+
+@pytest.fixture(params=INPUTS)
+def case(request, columns, tmp_path):
+    return on_device(test_data.INPUTS[request.param](tmp_path), columns)
+
+
+class TestOperationsOnDevice(test_data.TestOperations):
+    """All that containers do, against NumPy."""
+
+
+class TestManyColumns(test_data.TestOperations):
+    """More columns than a tile holds, and more than the threads of a block."""
+
+    @pytest.fixture(params=["C", "csr"])
+    def case(self, request, rng):
+        return on_device(wide(request.param, rng), test_data.transformed)
+
+
+@pytest.mark.parametrize("name", ["C", "float32", "csr"])
+def test_classes_are_those_of_the_cpu(name, columns, tmp_path):
+    case = on_device(test_data.INPUTS[name](tmp_path), columns)
+    host = case.rows.on_host()
+    W, rng = case.rng.standard_normal((3, case.d)), case.rng
+    y = rng.integers(3, size=case.n).astype(float)
+    P = host.class_probabilities(rng.standard_normal((3, case.n)))
+    Z, U = rng.standard_normal((2, 3, case.n))
+    Z[:, 0], y[0] = (50.0, 0.0, 0.0), 0.0  # certain, and right
+    for expected, got in zip(
+        host.class_evaluate(y, case.s, W),
+        case.rows.class_evaluate(y, case.s, W),
+        strict=True,
+    ):
+        test_data.close(got, expected)
+    for name, arguments in {
+        "class_predictions": (W,),
+        "class_hess_vec": (P, case.s, W),
+        "class_hessian": (P, case.s),
+        "class_probabilities": (Z,),
+        "class_mean_along": (Z, U, 0.3, y, case.s),
+    }.items():
+        expected = getattr(host, name)(*arguments)
+        test_data.close(getattr(case.rows, name)(*arguments), expected)
+
+
+def test_slope_of_a_certain_class_is_not_lost():
+    rows = as_rows(np.ones((1, 1)), device="cuda")
+    gradient = rows.class_evaluate(np.zeros(1), np.ones(1), np.array([[60.0], [0.0]]))
+    np.testing.assert_allclose(gradient[2][0], -np.exp(-60.0), rtol=1e-12)
+
+
+def test_more_classes_than_are_added_up_at_a_time(rng):
+    K = _cuda_kernels.CLASS_CHUNK + 1
+    X, W = rng.standard_normal((9, 2)), rng.standard_normal((K, 2))
+    y, s = rng.integers(K, size=9).astype(float), rng.random(9)
+    host, device = as_rows(X), as_rows(X, device="cuda")
+    for expected, got in zip(
+        host.class_evaluate(y, s, W), device.class_evaluate(y, s, W), strict=True
+    ):
+        test_data.close(got, expected)
+
+
+def test_every_read_of_the_rows_is_counted(rng):
+    case = on_device(test_data.base(), test_data.transformed)
+    rows, n = case.rows, case.n
+    expected = {
+        "matvec": ((case.w,), n),
+        "rmatvec": ((case.r,), n),
+        "hess_vec": ((case.h, case.v), n),
+        "gram": ((case.h,), n),
+        "evaluate": ((LOGISTIC, case.y, case.s, case.w), n),
+        "row_norms": ((), n),
+        "column_moments": ((case.s,), n),
+        "take": ((np.arange(7),), 7),
+        "pointwise": ((LOGISTIC.d2, case.r, case.y, case.s), 0),
+    }
+    got = {}
+    for name, (arguments, _) in expected.items():
+        before = rows.work.rows_read
+        getattr(rows, name)(*arguments)
+        got[name] = rows.work.rows_read - before
+    assert got == {name: count for name, (_, count) in expected.items()}
+
+
+def test_the_same_bits_in_every_run_and_in_parts(rng, monkeypatch):
+    X, r = rng.standard_normal((40, 5)), rng.standard_normal(40)
+    resident = as_rows(X, device="cuda")
+    monkeypatch.setattr(backend, "free_memory", lambda: X.nbytes)
+    monkeypatch.setattr(backend, "PART_BYTES", 400)
+    streamed = as_rows(X, device="cuda")
+    assert resident._x
+    assert not streamed._x
+    y, w = np.sign(r), rng.standard_normal(5)
+    for name, arguments in {
+        "matvec": (w,),
+        "rmatvec": (r,),
+        "hess_vec": (r, w),
+        "gram": (r,),
+        "row_norms": (),
+        "gram_diagonal": (r,),
+    }.items():
+        results = [
+            np.asarray(getattr(rows, name)(*arguments)).tobytes()
+            for rows in (resident, resident, streamed)
+        ]
+        assert len(set(results)) == 1, name
+    values = [rows.evaluate(LOGISTIC, y, y * y, w) for rows in (resident, streamed)]
+    for a, b in zip(*values, strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    test_data.close(streamed.take(np.array([3, 1])).matvec(w), (X @ w)[[3, 1]])
+
+
+def test_streamed_rows_are_copied_in_several_parts(rng, monkeypatch):
+    X = rng.standard_normal((40, 5))
+    monkeypatch.setattr(backend, "free_memory", lambda: 0)
+    monkeypatch.setattr(backend, "PART_BYTES", 400)
+    rows = as_rows(X, device="cuda")
+    parts = [(start, n) for _, start, n, _ in rows._parts(8)]
+    assert len(parts) > 2
+    assert sum(n for _, n in parts) == 40
+    assert all(start % 8 == 0 for start, _ in parts)
+
+
+def test_sparse_rows_that_do_not_fit_are_refused_with_numbers(monkeypatch):
+    X = sp.csr_array(np.eye(1000))
+    monkeypatch.setattr(backend, "free_memory", lambda: 100)
+    with pytest.raises(MemoryError, match=r"needs 0\.\d+ MB of device memory, but"):
+        as_rows(X, device="cuda")
+
+
+def test_vectors_that_do_not_fit_are_refused_with_numbers(monkeypatch):
+    def full(shape, dtype):
+        raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr(_cuda_device.cuda, "device_array", full)
+    monkeypatch.setattr(_cuda_device, "free_memory", lambda: 1e6)
+    with pytest.raises(MemoryError, match=r"needs 8\.80\d* MB .* but 1 MB are free"):
+        _cuda_device.allocate((1_100_003,))
+
+
+class TestDeviceArrays:
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_are_used_where_they_are(self, dtype, order, rng):
+        A = np.asarray(rng.standard_normal((7, 3)), dtype=dtype, order=order)
+        X = cuda.to_device(A)
+        rows = as_rows(X)
+        assert rows._x[0] is X
+        w = rng.standard_normal(3)
+        test_data.close(rows.matvec(w), A.astype(np.float64) @ w)
+        assert as_rows(rows) is rows
+        np.testing.assert_array_equal(rows.on_host()._X, A)
+
+    def test_come_to_the_host_if_asked_for(self, rng):
+        A = rng.standard_normal((7, 3))
+        rows = as_rows(cuda.to_device(A), device="cpu")
+        np.testing.assert_array_equal(rows.matvec(np.ones(3)), A @ np.ones(3))
+
+    def test_of_other_types_are_refused(self):
+        with pytest.raises(TypeError, match=r"float32 or float64, .* got dtype int64"):
+            as_rows(cuda.to_device(np.ones((2, 2), dtype=np.int64)))
+
+    def test_of_other_shapes_are_refused(self):
+        with pytest.raises(ValueError, match="two-dimensional"):
+            as_rows(cuda.to_device(np.ones(3)))
+
+
+class TestVectors:
+    @pytest.fixture(params=[(6,), (2, 5)], ids=str)
+    def pair(self, request, rng):
+        a, b = rng.standard_normal((2, *request.param))
+        return a, b, *map(_cuda_device.DeviceArray.of, (a, b))
+
+    def test_arithmetic(self, pair):
+        a, b, x, y = pair
+        for got, expected in (
+            (x + y, a + b),
+            (x - y, a - b),
+            (x * b, a * b),
+            (a * y, a * b),
+            (x / y, a / b),
+            (2.0 - x, 2.0 - a),
+            (x - 2.0, a - 2.0),
+            (x**2, a**2),
+            (-x, -a),
+            (np.abs(x), np.abs(a)),
+            (np.sqrt(x * x), np.abs(a)),
+        ):
+            assert isinstance(got, _cuda_device.DeviceArray)
+            np.testing.assert_allclose(np.asarray(got), expected, rtol=1e-14)
+
+    def test_sums_and_extremes(self, pair):
+        a, _, x, _ = pair
+        np.testing.assert_allclose(np.sum(x), a.sum(), rtol=1e-13)
+        np.testing.assert_allclose(x.mean(), a.mean(), rtol=1e-13)
+        assert (np.max(x), x.min()) == (a.max(), a.min())
+
+    def test_extremes_of_nan_are_nan(self):
+        x = _cuda_device.DeviceArray.of(np.array([1.0, np.nan, 2.0]))
+        assert np.isnan([x.max(), x.min()]).all()
+
+    def test_products_and_classes(self, rng):
+        a, v = rng.standard_normal((2, 5)), rng.standard_normal(5)
+        x, y = map(_cuda_device.DeviceArray.of, (a, v))
+        np.testing.assert_allclose(x[1] @ y, a[1] @ v, rtol=1e-13)
+        np.testing.assert_allclose(v @ x[-1], a[-1] @ v, rtol=1e-13)
+        np.testing.assert_allclose(np.asarray(np.sum(x, axis=0)), a.sum(axis=0))
+        np.testing.assert_allclose(np.asarray(x - y), a - v)
+        np.testing.assert_allclose(np.asarray(y * x), a * v)
+
+    def test_rows_by_integers(self, rng):
+        a, keep = rng.standard_normal((2, 9)), np.array([8, 0, 0, 3])
+        x = _cuda_device.DeviceArray.of(a)
+        np.testing.assert_array_equal(np.asarray(x[..., keep]), a[..., keep])
+        np.testing.assert_array_equal(np.asarray(x[1][keep]), a[1][keep])
+
+    def test_what_they_cannot_do_is_an_error(self, rng):
+        x = _cuda_device.DeviceArray.of(rng.standard_normal(4))
+        with pytest.raises(TypeError, match="integer arrays of rows"):
+            x[np.array([True, False, True, True])]
+        with pytest.raises(TypeError, match=r"__array_ufunc__|supported"):
+            np.exp(x)
+        with pytest.raises(ValueError, match="do not match"):
+            x + _cuda_device.DeviceArray.of(np.ones(3))
+
+    def test_memory_in_use_is_not_given_to_another(self, rng):
+        a = rng.standard_normal((3, 11))
+        vectors = [_cuda_device.DeviceArray.of(row) for row in a]
+        row = (vectors[0] + vectors[1])[np.arange(11)]
+        _ = [vectors[0] * 2.0 for _ in range(5)]
+        np.testing.assert_array_equal(np.asarray(row), a[0] + a[1])
+        classes = _cuda_device.DeviceArray.of(a)
+        kept = classes[2]
+        del classes
+        _ = [_cuda_device.DeviceArray.of(np.zeros((3, 11))) for _ in range(3)]
+        np.testing.assert_array_equal(np.asarray(kept), a[2])
+
+    def test_stay_themselves_in_a_pickle(self, rng):
+        import pickle
+
+        a = rng.standard_normal((2, 3))
+        again = pickle.loads(pickle.dumps(_cuda_device.DeviceArray.of(a)))
+        np.testing.assert_array_equal(np.asarray(again), a)
+
+
+@inlinable()
+def helper(z, y):
+    """Part of a user's loss."""
+    return (z - y) * (z - y)
+
+
+def test_a_loss_of_the_user_runs_as_it_is(rng):
+    loss = PointwiseLoss(
+        "quartic",
+        lambda z, y: helper(z, y) ** 2,
+        lambda z, y: 4.0 * helper(z, y) * (z - y),
+        lambda z, y: 12.0 * helper(z, y),
+        (0.0, np.inf),
+    )
+    X, y, w = rng.standard_normal((9, 2)), rng.standard_normal(9), np.ones(2)
+    device = as_rows(X, device="cuda")
+    z, value, gradient = device.evaluate(loss, y, np.ones(9), w)
+    error = X @ w - y
+    test_data.close(z, X @ w)
+    test_data.close(value, np.mean(error**4))
+    test_data.close(gradient, X.T @ (4.0 * error**3) / 9)
+    test_data.close(device.pointwise(loss.d2, z, y, np.ones(9)), 12.0 * error**2)
