@@ -15,7 +15,7 @@ import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -34,6 +34,7 @@ __all__ = [
     "as_rows",
     "check_sparse",
     "fill_symmetric",
+    "host_array",
     "on_device",
     "plain_columns",
 ]
@@ -53,6 +54,9 @@ GRAM_MAX_PARAMS = 250
 
 class Rows(ABC):
     """A matrix of samples, stored somewhere."""
+
+    sampling_pays: ClassVar[bool] = True
+    """Whether a sample of the rows takes less time than a read of all of them."""
 
     layout: Layout
     columns: Columns
@@ -627,6 +631,12 @@ def on_device(X: Any) -> bool:
     return (
         where is not None and not isinstance(X, np.ndarray | Rows) and where()[0] == 2
     )
+
+
+def host_array(X: Any) -> Any:
+    """Return a copy of an array on a CUDA device, of any shape, on the host."""
+    backend = importlib.import_module("subsampled_newton.backends.cuda")
+    return backend.to_host(X)
 
 
 def fill_symmetric(lower: Array, size: int) -> Array:

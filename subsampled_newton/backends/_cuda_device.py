@@ -51,6 +51,20 @@ def check_device() -> None:
             "device='cuda' needs an NVIDIA GPU and its driver; numba.cuda reports: "
             f"{reason or 'no CUDA device was found'}. Use device='cpu'"
         )
+    try:
+        _compiler()
+    except Exception as error:
+        raise RuntimeError(
+            "there is a GPU, but no compiler for it: pip install numba-cuda[cu13], or "
+            f"numba-cuda[cu12] for drivers of CUDA 12 (numba.cuda reports: {error})"
+        ) from error
+
+
+def _compiler() -> None:
+    if not kernels.SIMULATED:
+        from numba.cuda.cudadrv import nvvm
+
+        nvvm.NVVM()
 
 
 def free_memory() -> int | float:

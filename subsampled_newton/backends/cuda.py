@@ -42,7 +42,7 @@ from subsampled_newton.data import (
 from subsampled_newton.kernels.rows import CSR, ROW_MAJOR
 from subsampled_newton.losses import PointwiseLoss
 
-__all__ = ["CudaRows", "cuda_rows"]
+__all__ = ["CudaRows", "cuda_rows", "to_host"]
 
 Array = NDArray[np.float64]
 Vector = Any
@@ -75,6 +75,9 @@ class CudaRows(Rows):
     columns, work
         As in `DenseRows`.
     """
+
+    # A draw and its transfer take longer than a device takes to read some more rows.
+    sampling_pays = False
 
     def __init__(
         self,
@@ -566,12 +569,7 @@ def cuda_rows(X: Any) -> CudaRows:
 
 
 def _in_place(X: Any) -> CudaRows:
-    if hasattr(X, "__cuda_ndarray__"):
-        array = X
-    elif hasattr(X, "__cuda_array_interface__"):
-        array = cuda.as_cuda_array(X)
-    else:
-        array = cuda.as_cuda_array(_Exported(X))
+    array = _known(X)
     shape = tuple(array.shape)
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(
@@ -584,6 +582,21 @@ def _in_place(X: Any) -> CudaRows:
             f"got shape {shape}"
         )
     return CudaRows((array,), None, (shape[0], shape[1]), array.dtype)
+
+
+def to_host(X: Any) -> NDArray[Any]:
+    """Copy of an array on the device, or of a vector of the rows."""
+    check_device()
+    return _to_host(_known(X))
+
+
+def _known(X: Any) -> Any:
+    """An array on the device as one of Numba's, the memory shared."""
+    if hasattr(X, "__cuda_ndarray__"):
+        return X
+    if hasattr(X, "__cuda_array_interface__"):
+        return cuda.as_cuda_array(X)
+    return cuda.as_cuda_array(_Exported(X))
 
 
 class _Exported:

@@ -23,8 +23,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
     _check_sample_weight,
     assert_all_finite,
+    check_consistent_length,
     check_is_fitted,
     validate_data,
 )
@@ -32,7 +35,16 @@ from sklearn.utils.validation import (
 from subsampled_newton import _archive
 from subsampled_newton._interrupts import quiet
 from subsampled_newton.columns import Columns
-from subsampled_newton.data import CHUNK, Rows, as_rows, check_sparse
+from subsampled_newton.data import (
+    CHUNK,
+    CSRRows,
+    DenseRows,
+    Rows,
+    as_rows,
+    check_sparse,
+    host_array,
+    on_device,
+)
 from subsampled_newton.inference import (
     Diagnosis,
     WaldTests,
@@ -117,6 +129,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "n_jobs": [None, Integral],
+        "device": [StrOptions({"cpu", "cuda"})],
         "verbose": ["verbose"],
     }
 
@@ -192,6 +205,8 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _predictor(self, X: Any) -> Array:
         """``X @ coef.T + intercept``: one row or one number per row of X."""
         check_is_fitted(self, "coef_")
+        if on_device(X):
+            return self._predictor_on_device(X)
         _refuse(X)
         with _naming_arguments():
             X = validate_data(
@@ -206,6 +221,21 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
                 z[lo : lo + CHUNK] = X[lo : lo + CHUNK] @ coef
         z += self.intercept_
         return z
+
+    def _predictor_on_device(self, X: Any) -> Array:
+        """The same for rows on a GPU, read there; the predictions come to the host."""
+        rows = as_rows(X)
+        with _naming_arguments():
+            _check_n_features(self, X, reset=False)
+        d = rows.n_params
+        plain = Columns(np.ones(d), np.zeros(d), intercept=True)
+        coef = np.atleast_2d(self.coef_)
+        constants = np.broadcast_to(self.intercept_, len(coef))
+        W = np.column_stack([coef, constants])
+        z = np.asarray(rows.with_columns(plain).class_predictions(W)).T
+        if not np.all(np.isfinite(z)):
+            assert_all_finite(host_array(X), input_name="X")
+        return z if self.coef_.ndim == 2 else z[:, 0]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -318,21 +348,38 @@ class InferenceMixin:
 
 def validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> tuple[Any, Any]:
     """Check everything but the finiteness of X, which the first read of it decides."""
+    if on_device(y):
+        y = host_array(y)
+    if on_device(X):
+        reset = kwargs.pop("reset", True)
+        y = _validated(estimator, "no_validation", y, **kwargs)
+        with _naming_arguments():
+            as_rows(X)  # its type and shape
+            check_consistent_length(X, y)
+            _check_n_features(estimator, X, reset=reset)
+            _check_feature_names(estimator, X, reset=reset)
+        return X, y
     _refuse(X, known_csr=True)
+    X, y = _validated(
+        estimator,
+        X,
+        y,
+        accept_sparse="csr",
+        dtype=ALLOWED_TYPES,
+        ensure_all_finite=False,
+        **kwargs,
+    )
+    return X, y
+
+
+def _validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> Any:
     if isinstance(y, np.ma.MaskedArray) and np.ma.is_masked(y):
         raise ValueError("y has masked entries: fill them or leave the rows out")
     with _naming_arguments():
-        X, y = validate_data(
-            estimator,
-            X,
-            y,
-            accept_sparse="csr",
-            dtype=ALLOWED_TYPES,
-            ensure_all_finite=False,
-            **kwargs,
-        )
+        checked = validate_data(estimator, X, y, **kwargs)
+        y = checked[1] if isinstance(checked, tuple) else checked
         assert_all_finite(y, input_name="y")
-    return X, y
+        return checked
 
 
 def _refuse(X: Any, known_csr: bool = False) -> None:
@@ -366,6 +413,8 @@ def _naming_arguments() -> Iterator[None]:
 
 
 def checked_weights(sample_weight: Any, X: Any) -> Array:
+    if on_device(sample_weight):
+        sample_weight = host_array(sample_weight)
     with quiet():
         weights: Array = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
@@ -376,17 +425,19 @@ def checked_weights(sample_weight: Any, X: Any) -> Array:
 
 
 def equilibrated(
-    X: Any, weights: Array, fit_intercept: bool, l2: float
+    X: Any, weights: Array, fit_intercept: bool, l2: float, device: str = "cpu"
 ) -> tuple[Rows, Array]:
     """Rows whose columns have size one, and small means unless that made them dense.
 
     Also returns the ridge weights of their coefficients that amount to ``l2`` on those
     of the given columns.
     """
-    rows = as_rows(X)
+    rows = as_rows(X, device="cuda" if device == "cuda" else None)
     with quiet(over="ignore", invalid="ignore"):
         mean, deviation = rows.column_moments(weights)
     if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(deviation))):
+        if on_device(X):
+            X = host_array(X)
         assert_all_finite(X, input_name="X")
         # Finite, but too large for sums of squares.
         mean = np.zeros(rows.n_params)
@@ -412,15 +463,21 @@ def _choose(problem: LinearModel) -> Solver:
     """Solver for ``"auto"``."""
     n, d = problem.n_samples, problem.n_params
     intercept = problem.rows.columns.intercept
+    sampled = n > SMALL and problem.rows.sampling_pays
     if not problem.convex:
         fraction = max(0.05, 400 * d / n)  # 400 rows for each parameter
-        if n <= SMALL or fraction > 0.5:
+        if not sampled or fraction > 0.5:
             return TrustRegion(1.0)
         return TrustRegion(Growing(fraction, 1.5))  # a fixed sample has no last digits
     if d > FORMED_MAX_PARAMS:
-        if problem.loss is LOGISTIC and np.all(problem.l2[: d - intercept] > 0.0):
+        on_host = isinstance(problem.rows, DenseRows | CSRRows)  # single rows are read
+        if (
+            on_host
+            and problem.loss is LOGISTIC
+            and np.all(problem.l2[: d - intercept] > 0.0)
+        ):
             return DualStartNewton()
         return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
-    if n <= max(SMALL, 40 * d) or problem.loss is SQUARED:
+    if not sampled or n <= 40 * d or problem.loss is SQUARED:
         return SubsampledNewton(1.0)
     return MultilevelNewton()

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
-from subsampled_newton.data import Rows
+from subsampled_newton.data import Rows, host_array, on_device
 from subsampled_newton.estimators._base import (
     InferenceMixin,
     LinearEstimator,
@@ -59,6 +59,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         warm_start: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
+        device: str = "cpu",
         verbose: int = 0,
     ) -> None:
         self.C = C
@@ -71,6 +72,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.device = device
         self.verbose = verbose
 
     def _problem(
@@ -87,7 +89,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             float64 and float32 data in any memory order and CSR matrices are used
-            without a copy.
+            without a copy, and so are arrays on a GPU (CuPy, PyTorch), there.
         y : array-like of shape (n_samples,)
             Labels of two or more classes, numbers or strings.
         sample_weight : array-like of shape (n_samples,), optional
@@ -133,7 +135,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         self.classes_, codes = _classes(y)
         weights, l2 = self._weighted(X, y, codes, sample_weight)
         with quiet(), use_threads(self.n_jobs):
-            rows, ridge = equilibrated(X, weights, self.fit_intercept, l2)
+            rows, ridge = equilibrated(X, weights, self.fit_intercept, l2, self.device)
             columns, K = rows.columns, len(self.classes_)
             raw = self._last_solution((1 if K == 2 else K, X.shape[1]))
             start = None
@@ -244,6 +246,11 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
     n_jobs : int, optional
         Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
         result does not depend on it.
+    device : {"cpu", "cuda"}, default "cpu"
+        Where to fit. ``"cuda"`` copies X to an NVIDIA GPU, for the time of the fit
+        (extra ``cuda``), or reads it in parts if it does not fit. X that is on a GPU is
+        used there in any case. Solvers that read single rows (SAG, SAGA, SVRG, SDCA,
+        SGD) need the CPU.
     verbose : int, default 0
         Above 0, show a progress bar (needs tqdm).
 
@@ -297,6 +304,8 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[LinearModel, Array, Array, float]:
         X, y = validated(self, X, y, reset=False)
+        if on_device(X):
+            X = host_array(X)  # factors of the rows are made on the host
         codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if not np.all(self.classes_[codes] == y):
             raise ValueError("y has labels that the fit has not seen")
@@ -329,7 +338,7 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
         Starts: zero, then Gaussian ones of size one; the best result is kept.
     C, alpha, fit_intercept, tol, max_iter, class_weight, warm_start, random_state
         As in `LogisticRegression`.
-    n_jobs, verbose
+    n_jobs, device, verbose
         As in `LogisticRegression`.
     solver : str or Solver, default "auto"
         ``"auto"``: `TrustRegion` with the full Hessian when the rows are few, with a
@@ -375,6 +384,7 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
         warm_start: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
+        device: str = "cpu",
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -388,6 +398,7 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
             warm_start=warm_start,
             random_state=random_state,
             n_jobs=n_jobs,
+            device=device,
             verbose=verbose,
         )
         self.n_init = n_init

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
-from subsampled_newton.data import Rows
+from subsampled_newton.data import Rows, host_array, on_device
 from subsampled_newton.estimators._base import (
     SOLVERS,
     InferenceMixin,
@@ -97,7 +97,11 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         try:
             with quiet(), use_threads(self.n_jobs):
                 rows, ridge = equilibrated(
-                    X, weights, self.fit_intercept, self._penalty() / weights.sum()
+                    X,
+                    weights,
+                    self.fit_intercept,
+                    self._penalty() / weights.sum(),
+                    self.device,
                 )
                 for k, target in enumerate(targets.T):
                     last = None
@@ -235,6 +239,8 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
     n_jobs : int, optional
         Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
         result does not depend on it.
+    device : {"cpu", "cuda"}, default "cpu"
+        As in `LogisticRegression`. QR factorisations and sketches are made on the host.
     verbose : int, default 0
         Above 0, show a progress bar (needs tqdm).
 
@@ -278,6 +284,7 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
         warm_start: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
+        device: str = "cpu",
         verbose: int = 0,
     ) -> None:
         self.fit_intercept = fit_intercept
@@ -287,6 +294,7 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.device = device
         self.verbose = verbose
 
     def _description(self, result: Result) -> dict[str, Any]:
@@ -308,6 +316,8 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
         X, y = validated(
             self, X, y, reset=False, y_numeric=True, multi_output=np.ndim(y) > 1
         )
+        if on_device(X):
+            X = host_array(X)  # factors of the rows are made on the host
         if self.coef_.ndim == 2 or y.ndim == 2:
             raise ValueError("y must be a vector: inference is for a single target")
         weights = checked_weights(sample_weight, X)
@@ -332,7 +342,9 @@ class Ridge(LeastSquaresEstimator):
     alpha : float, default 1.0
         Penalty weight; 0 gives least squares. Dependent columns are no error then: the
         coefficients returned are among the minimizers.
-    fit_intercept, tol, max_iter, solver, warm_start, random_state, n_jobs, verbose
+    fit_intercept, tol, max_iter, solver, warm_start, random_state, n_jobs
+        As in `LinearRegression`.
+    device, verbose
         As in `LinearRegression`.
 
     Attributes
@@ -369,6 +381,7 @@ class Ridge(LeastSquaresEstimator):
         warm_start: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
+        device: str = "cpu",
         verbose: int = 0,
     ) -> None:
         self.alpha = alpha
@@ -379,6 +392,7 @@ class Ridge(LeastSquaresEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.device = device
         self.verbose = verbose
 
     def _penalty(self) -> float:

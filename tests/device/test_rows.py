@@ -20,7 +20,6 @@ INPUTS = (
     "Fortran",
     "strided",
     "float32",
-    "float32 Fortran",
     "one column",
     "one row",
     "csr",
