@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import limits, startup
+from bench import gpu, limits, startup
 from bench.arguments import Parser, count, name_in, positive, seed
 from bench.measure import DEFAULT_SOLVERS, SOLVERS, Settings
 from bench.ours import TRACED
@@ -19,6 +19,7 @@ from bench.run import run
 EPILOG = """\
 other commands:
   python -m bench limits    one pass over the data against the speed of the memory
+  python -m bench gpu       the CUDA backend against the limits of the device
   python -m bench startup   import time, and the first fit of a process
   python -m bench peers     our estimators against every rival that is installed
   python -m bench reproduce figure1
@@ -118,6 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["limits"]:
         return limits.main(argv[1:])
+    if argv[:1] == ["gpu"]:
+        return gpu.main(argv[1:])
     if argv[:1] == ["startup"]:
         return startup.main(argv[1:])
     if argv[:1] == ["reproduce"]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from bench import limits, measure, ours, plot, problems, rivals, startup, summary
+from bench import gpu, limits, measure, ours, plot, problems, rivals, startup, summary
 from bench.__main__ import main
 from bench.problems import Objective, Reference
 from bench.rows import LEVELS, Row
@@ -430,6 +430,30 @@ def test_limits_prints_ratios(capsys):
     out = capsys.readouterr().out
     assert out.count("fused / sum") == 2
     assert "float32" in out
+
+
+def test_gpu_says_that_nothing_was_measured(capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "unavailable", lambda: "no driver")
+    assert main(["gpu"]) == 0
+    assert capsys.readouterr().out == "not measured: no CUDA device (no driver)\n"
+
+
+def test_objective_of_the_gpu_comparison_is_ours(objective, rng):
+    w = rng.standard_normal(objective.d) / 10
+    value = gpu.objective(objective.X, objective.y, w[:, None], objective.alpha)
+    assert value == pytest.approx(objective.evaluate(w)[0], rel=1e-12)
+    # Two classes of softmax with opposite coefficients are the logistic loss.
+    W = np.column_stack([-0.5 * w, 0.5 * w])
+    classes = (objective.y > 0).astype(np.int64)
+    value = gpu.objective(objective.X, classes, W, 2 * objective.alpha)
+    assert value == pytest.approx(objective.evaluate(w)[0], rel=1e-12)
+
+
+def test_newton_of_the_gpu_comparison_reaches_levels(objective, reference):
+    F = reference.value
+    run = (np, objective.X, objective.y, objective.alpha)
+    assert gpu.newton(*run, F + 1e-9) > 0.0
+    assert gpu.newton(*run, F - 1e-9) is None
 
 
 def test_startup_reads_the_number_that_a_process_prints():

@@ -10,6 +10,7 @@ require_device()
 
 from numba import cuda  # noqa: E402
 
+from bench import gpu  # noqa: E402
 from subsampled_newton import LOGISTIC, PointwiseLoss, as_rows  # noqa: E402
 from subsampled_newton._jit import inlinable  # noqa: E402
 from subsampled_newton.backends import _cuda_device, _cuda_kernels  # noqa: E402
@@ -166,6 +167,14 @@ def test_streamed_rows_are_copied_in_several_parts(rng, monkeypatch):
     assert len(parts) > 2
     assert sum(n for _, n in parts) == 40
     assert all(start % 8 == 0 for start, _ in parts)
+
+
+def test_bench_measures_every_kernel(capsys):
+    gpu.report_kernels(9, 2, np.float32, 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("9 x 2, float32; a copy moves")
+    assert len(lines) == 8
+    assert all(" ms " in line for line in lines[2:])
 
 
 def test_sparse_rows_that_do_not_fit_are_refused_with_numbers(monkeypatch):
