@@ -39,6 +39,7 @@ try:
 except ImportError as error:
     raise ImportError(f"{_EXTRA} ({error})") from error
 
+int32, uint32, uint64 = np.int32, np.uint32, np.uint64
 SIMULATED = bool(config.ENABLE_CUDASIM)
 if not SIMULATED and importlib.util.find_spec("numba_cuda") is None:
     # Numba still has a copy of its own, which no longer follows new devices.
@@ -83,68 +84,84 @@ class Layout(NamedTuple):
     load: object
 
 
+# Indices are cast to unsigned where they are used: Numba tests signed ones for counting
+# from the end. Offsets in shared memory are kept in 32 bits, which Numba's arithmetic
+# leaves, and loops add to them: integers are most of the work on a tile.
+
+
 @cuda.jit(device=True)
-def _load_row_major(x, lo, rows, c, w, last, tile, base, pitch):
-    X = x[0]
+def _copy(flat, g, next_outer, inner, outer, tile, start, along, across):
+    """Copy ``outer`` runs of ``inner`` neighbours from ``flat`` to ``tile``."""
     threads = cuda.blockDim.x
-    count = rows * w
-    e = cuda.threadIdx.x
-    i = e // w
-    j = e - i * w
-    step_i = threads // w
-    step_j = threads - step_i * w
+    e = int32(cuda.threadIdx.x)
+    count = int32(inner * outer)
+    if e >= count:
+        return
+    p = e // int32(inner)
+    q = int32(e - p * inner)
+    g += p * next_outer + q
+    at = int32(start + p * across + q * along)
+    step = threads // inner
+    step_q = int32(threads - step * inner)
+    step_g = step * next_outer + step_q
+    step_at = int32(step * across + step_q * along)
+    wrap_g = next_outer - inner
+    wrap_at = int32(across - inner * along)
+    inner = int32(inner)
+    last = int32(count - 3 * threads)
     # Four loads before the first store, so that they wait for memory together.
-    while e + 3 * threads < count:
-        i1, j1 = i + step_i, j + step_j
-        if j1 >= w:
-            i1, j1 = i1 + 1, j1 - w
-        i2, j2 = i1 + step_i, j1 + step_j
-        if j2 >= w:
-            i2, j2 = i2 + 1, j2 - w
-        i3, j3 = i2 + step_i, j2 + step_j
-        if j3 >= w:
-            i3, j3 = i3 + 1, j3 - w
-        a = X[lo + i, min(c + j, last - 1)]
-        b = X[lo + i1, min(c + j1, last - 1)]
-        p = X[lo + i2, min(c + j2, last - 1)]
-        q = X[lo + i3, min(c + j3, last - 1)]
-        tile[base + i * pitch + j] = a if c + j < last else 1.0
-        tile[base + i1 * pitch + j1] = b if c + j1 < last else 1.0
-        tile[base + i2 * pitch + j2] = p if c + j2 < last else 1.0
-        tile[base + i3 * pitch + j3] = q if c + j3 < last else 1.0
-        i, j = i3 + step_i, j3 + step_j
-        if j >= w:
-            i, j = i + 1, j - w
-        e += 4 * threads
+    while e < last:
+        q1, g1, at1 = int32(q + step_q), g + step_g, int32(at + step_at)
+        if q1 >= inner:
+            q1, g1, at1 = int32(q1 - inner), g1 + wrap_g, int32(at1 + wrap_at)
+        q2, g2, at2 = int32(q1 + step_q), g1 + step_g, int32(at1 + step_at)
+        if q2 >= inner:
+            q2, g2, at2 = int32(q2 - inner), g2 + wrap_g, int32(at2 + wrap_at)
+        q3, g3, at3 = int32(q2 + step_q), g2 + step_g, int32(at2 + step_at)
+        if q3 >= inner:
+            q3, g3, at3 = int32(q3 - inner), g3 + wrap_g, int32(at3 + wrap_at)
+        x0, x1 = flat[uint64(g)], flat[uint64(g1)]
+        x2, x3 = flat[uint64(g2)], flat[uint64(g3)]
+        tile[uint32(at)] = x0
+        tile[uint32(at1)] = x1
+        tile[uint32(at2)] = x2
+        tile[uint32(at3)] = x3
+        q, g, at = int32(q3 + step_q), g3 + step_g, int32(at3 + step_at)
+        if q >= inner:
+            q, g, at = int32(q - inner), g + wrap_g, int32(at + wrap_at)
+        e = int32(e + 4 * threads)
     while e < count:
-        a = X[lo + i, min(c + j, last - 1)]
-        tile[base + i * pitch + j] = a if c + j < last else 1.0
-        i, j = i + step_i, j + step_j
-        if j >= w:
-            i, j = i + 1, j - w
-        e += threads
+        tile[uint32(at)] = flat[uint64(g)]
+        q, g, at = int32(q + step_q), g + step_g, int32(at + step_at)
+        if q >= inner:
+            q, g, at = int32(q - inner), g + wrap_g, int32(at + wrap_at)
+        e = int32(e + threads)
 
 
 @cuda.jit(device=True)
-def _load_column_major(x, lo, rows, c, w, last, tile, base, pitch):
-    X = x[0]
-    threads = cuda.blockDim.x
-    e = cuda.threadIdx.x
-    j = e // rows
-    i = e - j * rows
-    step_j = threads // rows
-    step_i = threads - step_j * rows
-    while e < rows * w:
-        a = X[lo + i, min(c + j, last - 1)]
-        tile[base + i * pitch + j] = a if c + j < last else 1.0
-        i, j = i + step_i, j + step_j
-        if i >= rows:
-            i, j = i - rows, j + 1
-        e += threads
+def _fill_ones(rows, column, w, tile, base, pitch):
+    """The column of ones, if it is one of those of the tile."""
+    if column < w:
+        for i in range(cuda.threadIdx.x, rows, cuda.blockDim.x):
+            tile[base + i * pitch + column] = 1.0
 
 
 @cuda.jit(device=True)
-def _load_csr(x, lo, rows, c, w, last, tile, base, pitch):
+def _load_row_major(x, n, lo, rows, c, w, last, tile, base, pitch):
+    stored = min(w, last - c)
+    _copy(x[0], lo * last + c, last, stored, rows, tile, base, 1, pitch)
+    _fill_ones(rows, last - c, w, tile, base, pitch)
+
+
+@cuda.jit(device=True)
+def _load_column_major(x, n, lo, rows, c, w, last, tile, base, pitch):
+    stored = min(w, last - c)
+    _copy(x[0], c * n + lo, n, rows, stored, tile, base, pitch, 1)
+    _fill_ones(rows, last - c, w, tile, base, pitch)
+
+
+@cuda.jit(device=True)
+def _load_csr(x, n, lo, rows, c, w, last, tile, base, pitch):
     data, indices, indptr = x
     t = cuda.threadIdx.x
     threads = cuda.blockDim.x
@@ -158,8 +175,7 @@ def _load_csr(x, lo, rows, c, w, last, tile, base, pitch):
             j = indices[k] - c
             if 0 <= j < w:
                 tile[base + i * pitch + j] = data[k]
-        if t % share == 0 and 0 <= last - c < w:
-            tile[base + i * pitch + last - c] = 1.0
+    _fill_ones(rows, last - c, w, tile, base, pitch)
 
 
 ROW_MAJOR = Layout("row-major", _load_row_major)
@@ -229,13 +245,18 @@ def matvec(layout, wide, n_classes):
                 total[k] = 0.0
             for c in range(0, columns, width):
                 w = min(width, columns - c)
-                load(x, lo, rows, c, w, columns - 1, tile, base, pitch)
+                load(x, n, lo, rows, c, w, columns - 1, tile, base, pitch)
                 cuda.syncthreads()
                 if i < rows:
-                    for j in range(part, w, parts):
-                        value = np.float64(tile[base + i * pitch + j])
+                    at = int32(base + i * pitch + part)
+                    j = int32(first * columns + c + part)
+                    end = int32(first * columns + c + w)
+                    while j < end:
+                        value = np.float64(tile[uint32(at)])
                         for k in range(n_classes):
-                            total[k] += value * u[first + k, c + j]
+                            total[k] += value * u[uint32(j + k * columns)]
+                        at = int32(at + parts)
+                        j = int32(j + parts)
                 cuda.syncthreads()
             for k in range(n_classes):
                 work[t] = total[k]
@@ -279,16 +300,20 @@ def rmatvec(layout, wide, n_classes):
             rows = min(height, n - lo)
             if rows <= 0:
                 break
-            load(x, lo, rows, c, w, columns - 1, tile, base, pitch)
+            load(x, n, lo, rows, c, w, columns - 1, tile, base, pitch)
             if t < rows:
                 for k in range(n_classes):
                     work[k * height + t] = r[first + k, start + lo + t]
             cuda.syncthreads()
             if group < groups and j < w:
-                for i in range(group, rows, groups):
-                    value = np.float64(tile[base + i * pitch + j])
+                i = int32(group)
+                at = int32(base + group * pitch + j)
+                while i < int32(rows):
+                    value = np.float64(tile[uint32(at)])
                     for k in range(n_classes):
-                        total[k] += value * work[k * height + i]
+                        total[k] += value * work[uint32(k * height + i)]
+                    i = int32(i + groups)
+                    at = int32(at + groups * pitch)
             cuda.syncthreads()
         if group < groups and j < w:
             row = (block + cuda.blockIdx.x) * groups + group
@@ -320,20 +345,25 @@ def moments(layout, wide):
         c = cuda.blockIdx.y * width
         w = min(width, columns - c)
         first, second = 0.0, 0.0
+        middle = center[min(c + j, columns - 1)]
         for index in range(per_block):
             lo = (cuda.blockIdx.x * per_block + index) * height
             rows = min(height, n - lo)
             if rows <= 0:
                 break
-            load(x, lo, rows, c, w, columns - 1, tile, base, pitch)
+            load(x, n, lo, rows, c, w, columns - 1, tile, base, pitch)
             if t < rows:
                 work[t] = s[start + lo + t]
             cuda.syncthreads()
             if group < groups and j < w:
-                for i in range(group, rows, groups):
-                    deviation = np.float64(tile[base + i * pitch + j]) - center[c + j]
-                    first += work[i] * deviation
-                    second += work[i] * deviation * deviation
+                i = int32(group)
+                at = int32(base + group * pitch + j)
+                while i < int32(rows):
+                    deviation = np.float64(tile[uint32(at)]) - middle
+                    first += work[uint32(i)] * deviation
+                    second += work[uint32(i)] * deviation * deviation
+                    i = int32(i + groups)
+                    at = int32(at + groups * pitch)
             cuda.syncthreads()
         if group < groups and j < w:
             row = (block + cuda.blockIdx.x) * groups + group
@@ -370,13 +400,17 @@ def row_norms(layout, wide):
             total = 0.0
             for c in range(0, columns, width):
                 w = min(width, columns - c)
-                load(x, lo, rows, c, w, columns - 1, tile, base, pitch)
+                load(x, n, lo, rows, c, w, columns - 1, tile, base, pitch)
                 cuda.syncthreads()
                 if i < rows:
-                    for j in range(part, w, parts):
-                        value = np.float64(tile[base + i * pitch + j]) - shift[c + j]
-                        value *= scale[c + j]
+                    j = int32(c + part)
+                    at = int32(base + i * pitch + part)
+                    while j < int32(c + w):
+                        value = np.float64(tile[uint32(at)]) - shift[uint32(j)]
+                        value *= scale[uint32(j)]
                         total += value * value
+                        j = int32(j + parts)
+                        at = int32(at + parts)
                 cuda.syncthreads()
             work[t] = total
             cuda.syncthreads()
@@ -427,12 +461,16 @@ def fused(layout, wide, point, n_sums):
             rows = min(height, n - lo)
             if rows <= 0:
                 break
-            load(x, lo, rows, 0, columns, columns - 1, tile, base, pitch)
+            load(x, n, lo, rows, 0, columns, columns - 1, tile, base, pitch)
             cuda.syncthreads()
             product = 0.0
             if i < rows:
-                for j in range(part, columns, parts):
-                    product += np.float64(tile[base + i * pitch + j]) * u[j]
+                j = int32(part)
+                at = int32(base + i * pitch + part)
+                while j < int32(columns):
+                    product += np.float64(tile[uint32(at)]) * u[uint32(j)]
+                    j = int32(j + parts)
+                    at = int32(at + parts)
             work[t] = product
             cuda.syncthreads()
             if t < rows:
@@ -446,13 +484,16 @@ def fused(layout, wide, point, n_sums):
                 value += loss
             cuda.syncthreads()
             if group < groups:
-                for r in range(group, rows, groups):
-                    factor = work[threads + r]
+                r = int32(threads + group)
+                at = int32(base + group * pitch + column)
+                while r < int32(threads + rows):
+                    factor = work[uint32(r)]
                     for k in range(n_sums):
-                        j = column + k * across
-                        if j < columns:
-                            x_rj = np.float64(tile[base + r * pitch + j])
+                        if column + k * across < columns:
+                            x_rj = np.float64(tile[uint32(at + k * across)])
                             total[k] += factor * x_rj
+                    r = int32(r + groups)
+                    at = int32(at + groups * pitch)
             cuda.syncthreads()
         work[t] = value
         cuda.syncthreads()
@@ -551,19 +592,21 @@ def gram(layout, wide):
             rows = min(height, n - lo)
             if rows <= 0:
                 break
-            load(x, lo, rows, cj, wj, columns - 1, tile, left, pitch)
+            load(x, n, lo, rows, cj, wj, columns - 1, tile, left, pitch)
             if ck != cj:
-                load(x, lo, rows, ck, wk, columns - 1, tile, right, pitch)
+                load(x, n, lo, rows, ck, wk, columns - 1, tile, right, pitch)
             if t < rows:
                 work[t] = h[start + lo + t]
             cuda.syncthreads()
             for i in range(rows):
-                weight = work[i]
+                weight = work[uint32(i)]
+                at = left + i * pitch + ty
                 for p in range(4):
-                    a[p] = np.float64(tile[left + i * pitch + ty + p * side])
+                    a[p] = np.float64(tile[uint32(at + p * side)])
                     a[p] = (a[p] - shift_j[p]) * scale_j[p] * weight
+                at = right + i * pitch + tx
                 for q in range(4):
-                    b = np.float64(tile[right + i * pitch + tx + q * side])
+                    b = np.float64(tile[uint32(at + q * side)])
                     b = (b - shift_k[q]) * scale_k[q]
                     for p in range(4):
                         total[4 * p + q] += a[p] * b
@@ -580,18 +623,35 @@ def gram(layout, wide):
 
 @functools.cache
 def gather_rows():
-    """Kernel that fills ``out[i] = X[index[i]]``, a row by a group of threads."""
+    """Kernel that fills ``out[i] = x[index[i]]``, a row by a group of threads.
+
+    ``down`` and ``across`` are the steps from row to row and from column to column.
+    """
 
     @cuda.jit
-    def gather_rows_kernel(X, index, width, out):
+    def gather_rows_kernel(flat, down, across, index, width, out):
         t = cuda.grid(1)
         lane = t % width
         for i in range(t // width, out.shape[0], cuda.gridsize(1) // width):
-            row = index[i]
+            row = index[i] * down
             for j in range(lane, out.shape[1], width):
-                out[i, j] = X[row, j]
+                out[i, j] = flat[uint64(row + j * across)]
 
     return gather_rows_kernel
+
+
+@functools.cache
+def copy_strided():
+    """Kernel that fills ``out[i, j] = X[i, j]``."""
+
+    @cuda.jit
+    def copy_strided_kernel(X, out):
+        n_columns = out.shape[1]
+        for e in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+            i = e // n_columns
+            out[i, e - i * n_columns] = X[i, e - i * n_columns]
+
+    return copy_strided_kernel
 
 
 # Softmax, a thread per row; arrays of shape (n_classes, n).

@@ -68,12 +68,18 @@ class CudaRows(Rows):
     Parameters
     ----------
     x : tuple
-        Arrays of ``numba.cuda``: the matrix, or values, column indices and row
-        pointers. Empty for streamed rows.
+        Arrays of ``numba.cuda``: the entries of the matrix one after the other, or
+        values, column indices and row pointers. Empty for streamed rows.
     host : ndarray, sparse matrix or None
         The same rows on the host, if they are there.
+    shape, dtype
+        Of the matrix.
     columns, work
         As in `DenseRows`.
+    by_columns
+        Where the views of a sparse matrix share its copy by columns.
+    column_major : bool, default False
+        Order of the entries of a dense matrix.
     """
 
     # A draw and its transfer take longer than a device takes to read some more rows.
@@ -88,6 +94,7 @@ class CudaRows(Rows):
         columns: Columns | None = None,
         work: Work | None = None,
         by_columns: list[Any] | None = None,
+        column_major: bool = False,
     ) -> None:
         self._x, self._host, self._shape = x, host, shape
         self.n_rows, d = shape
@@ -99,10 +106,11 @@ class CudaRows(Rows):
         self._n_elements = max(host.nnz, self.n_rows) if sparse else self.n_rows * d
         if sparse:
             self._device_layout = kernels.CSR
-        elif _column_major(x[0] if x else host):
-            self._device_layout = kernels.COLUMN_MAJOR
         else:
-            self._device_layout = kernels.ROW_MAJOR
+            column_major = bool(x) and column_major
+            self._device_layout = (
+                kernels.COLUMN_MAJOR if column_major else kernels.ROW_MAJOR
+            )
         self._wide = self._dtype == np.float64
         # Shared by all views of the same rows, made when it is first needed.
         self._by_columns = [] if by_columns is None else by_columns
@@ -119,8 +127,17 @@ class CudaRows(Rows):
         while lanes < min(self._n_raw, THREADS):
             lanes *= 2
         blocks, threads = launch_shape(len(rows) * lanes)
-        kernels.gather_rows()[blocks, threads](self._x[0], index, lanes, X)
-        return self._like((X,), None, X.shape)
+        row_major = self._device_layout is kernels.ROW_MAJOR
+        steps = (self._n_raw, 1) if row_major else (1, self.n_rows)
+        kernels.gather_rows()[blocks, threads](self._x[0], *steps, index, lanes, X)
+        return CudaRows(
+            (X.reshape(X.size),),
+            None,
+            (len(rows), self._n_raw),
+            self._dtype,
+            self.columns,
+            self.work,
+        )
 
     def with_columns(self, columns: Columns) -> Rows:
         return CudaRows(
@@ -131,6 +148,7 @@ class CudaRows(Rows):
             columns,
             self.work,
             self._by_columns,
+            self._device_layout is kernels.COLUMN_MAJOR,
         )
 
     def place(self, values: Any) -> Any:
@@ -140,15 +158,13 @@ class CudaRows(Rows):
         kind = CSRRows if self.layout is CSR else DenseRows
         return kind(self._whole, self.columns, self.work)
 
-    def _like(self, x: tuple[Any, ...], host: Any, shape: tuple[int, ...]) -> CudaRows:
-        n, d = shape
-        return CudaRows(x, host, (n, d), self._dtype, self.columns, self.work)
-
     @property
     def _whole(self) -> Any:
         """The stored rows on the host."""
         if self._host is None:
-            self._host = _to_host(self._x[0])
+            flat, (n, d) = _to_host(self._x[0]), self._shape
+            row_major = self._device_layout is kernels.ROW_MAJOR
+            self._host = flat.reshape(n, d) if row_major else flat.reshape(d, n).T
         return self._host
 
     def _block(self, lo: int, hi: int) -> Any:
@@ -158,7 +174,9 @@ class CudaRows(Rows):
         if self.layout is CSR:
             return np.zeros(self._n_raw)
         if self._host is None:
-            row: Array = _to_host(self._x[0][:1])[0].astype(np.float64)
+            first = self.take(np.zeros(1, dtype=np.intp))
+            self.work.rows_read -= 1
+            row: Array = first._block(0, 1)[0].astype(np.float64)
         else:
             row = np.array(self._host[0], dtype=np.float64)
         row[~np.isfinite(row)] = 0.0
@@ -221,13 +239,15 @@ class CudaRows(Rows):
             if index < 2:
                 shape = (min(part, self.n_rows), self._n_raw)
                 staging = cuda.pinned_array(shape, self._dtype)
-                buffer = new_array(shape, self._dtype, "a buffer for streamed rows")
+                size = (shape[0] * shape[1],)
+                buffer = new_array(size, self._dtype, "a buffer for streamed rows")
                 slots.append((staging, buffer, cuda.stream()))
             staging, buffer, stream = slots[index % 2]
             stream.synchronize()  # the kernel that read the buffer has ended
             staging[: stop - start] = self._host[start:stop]
-            buffer[: stop - start].copy_to_device(staging[: stop - start], stream)
-            yield (buffer[: stop - start],), start, stop - start, stream
+            filled = buffer[: (stop - start) * self._n_raw]
+            filled.copy_to_device(staging[: stop - start].reshape(-1), stream)
+            yield (filled,), start, stop - start, stream
         for _, _, stream in slots:
             stream.synchronize()
 
@@ -236,8 +256,8 @@ class CudaRows(Rows):
 
     def _matvec(self, U: Array, Z: DeviceArray) -> None:
         """``Z[k, i] = U[k] (x_i, 1)`` for rows of raw coefficients and constants."""
-        u = place("coefficients", U)
         if self._gathers:
+            u = place("coefficients", U)
             height = THREADS // SHARE
             blocks, _ = launch_shape(-(-self.n_rows // height) * THREADS)
             per_block = -(-self.n_rows // (height * blocks))
@@ -246,6 +266,7 @@ class CudaRows(Rows):
             )
             self.work.rows_read += self.n_rows
             return
+        u = place("coefficients", U.ravel())
         shape = self._tiles(min(self._n_columns, kernels.MAX_FUSED))
         with self._one_read():
             for first in range(0, len(U), kernels.CLASS_CHUNK):
@@ -581,7 +602,22 @@ def _in_place(X: Any) -> CudaRows:
             "X must be two-dimensional with at least one row and one column, "
             f"got shape {shape}"
         )
-    return CudaRows((array,), None, (shape[0], shape[1]), array.dtype)
+    n, d = shape[0], shape[1]
+    itemsize = array.dtype.itemsize
+    steps = tuple(step // itemsize for step in array.strides)
+    if steps == (1, n) and n > 1 < d:
+        flat = array.T.reshape(n * d)
+        return CudaRows((flat,), None, (n, d), array.dtype, column_major=True)
+    if steps != (d, 1):  # a slice of another array: only whole runs are read
+        array = _contiguous(array)
+    return CudaRows((array.reshape(n * d),), None, (n, d), array.dtype)
+
+
+def _contiguous(array: Any) -> Any:
+    """Copy of a strided array on the device, row by row."""
+    out = new_array(tuple(array.shape), array.dtype, "a contiguous copy of X")
+    kernels.copy_strided()[launch_shape(array.size)](array, out)
+    return out
 
 
 def to_host(X: Any) -> NDArray[Any]:
@@ -629,8 +665,12 @@ def _placed(X: Any, columns: Columns, work: Work) -> CudaRows:
     needed = X.nbytes + VECTORS * 8 * len(X)
     if needed > free_memory():
         return CudaRows((), X, shape, X.dtype, columns, work)
-    ordered = X if X.flags.c_contiguous or X.flags.f_contiguous else X.copy()
-    return CudaRows((cuda.to_device(ordered),), X, shape, X.dtype, columns, work)
+    column_major = X.flags.f_contiguous and not X.flags.c_contiguous
+    ordered = np.ascontiguousarray(X.T if column_major else X)
+    flat = cuda.to_device(ordered.reshape(-1))
+    return CudaRows(
+        (flat,), X, shape, X.dtype, columns, work, column_major=column_major
+    )
 
 
 def _copied(arrays: tuple[Any, ...], what: str) -> tuple[Any, ...]:
@@ -643,8 +683,3 @@ def _copied(arrays: tuple[Any, ...], what: str) -> tuple[Any, ...]:
 def _to_host(array: Any) -> NDArray[Any]:
     host: NDArray[Any] = array.copy_to_host()
     return host
-
-
-def _column_major(X: Any) -> bool:
-    """Whether neighbours in memory are of one column."""
-    return bool(X.strides[0] < X.strides[1])

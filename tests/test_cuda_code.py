@@ -1,0 +1,190 @@
+"""What the CUDA kernels are compiled to: needs numba-cuda and NVVM, but no GPU."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from numba import config, float32, float64, int32, int64, types
+
+from subsampled_newton import (
+    LOGISTIC,
+    POISSON,
+    SIGMOID_SQUARED,
+    SQUARED,
+    PointwiseLoss,
+    huber,
+    pseudo_huber,
+    tukey,
+)
+from subsampled_newton._jit import inlinable
+from subsampled_newton.losses import TANH_SQUARED
+
+if config.ENABLE_CUDASIM:
+    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+try:
+    from numba import cuda
+    from numba.cuda.cudadrv import nvvm
+
+    from subsampled_newton.backends import _cuda_kernels as kernels
+
+    nvvm.NVVM()
+except Exception as error:
+    pytest.skip(f"no compiler for CUDA: {error}", allow_module_level=True)
+
+VECTOR, MATRIX, INDICES = float64[::1], float64[:, ::1], int64[::1]
+LOSSES = (
+    *(LOGISTIC, SQUARED, SIGMOID_SQUARED, TANH_SQUARED, POISSON),
+    *(huber(), pseudo_huber(), tukey()),
+)
+DEVICES = [(8, 0), (9, 0)]
+LAYOUTS = [kernels.ROW_MAJOR, kernels.COLUMN_MAJOR, kernels.CSR]
+
+
+@pytest.fixture(params=DEVICES, ids=["sm_80", "sm_90"])
+def ptx(request, monkeypatch):
+    """Function that compiles a kernel for a device that is not here."""
+    device = SimpleNamespace(compute_capability=request.param)
+    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
+
+    def compile(kernel, *arguments):
+        code, _ = cuda.compile(
+            kernel.py_func,
+            types.void(*arguments),
+            cc=request.param,
+            device=False,
+            abi="numba",
+        )
+        return code
+
+    return compile
+
+
+def rows_of(layout, dtype):
+    entries = dtype[::1]
+    if layout is kernels.CSR:
+        entries = types.Tuple((entries, int32[::1], int32[::1]))
+    else:
+        entries = types.UniTuple(entries, 1)
+    return (entries, *(int64,) * 5)
+
+
+def check(code):
+    """Known address spaces, nothing on the stack, no call, no atomic sum."""
+    assert ".entry" in code
+    assert not re.search(r"\b(ld|st)\.(f|u|s|b)\d", code), "generic address"
+    assert ".local" not in code
+    assert not re.search(r"\bcall\b", code)
+    assert not re.search(r"\b(atom|red)\.", code)
+
+
+@pytest.mark.parametrize("wide", [True, False], ids=["float64", "float32"])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.name for layout in LAYOUTS])
+def test_kernels_over_rows(layout, wide, ptx):
+    x = rows_of(layout, float64 if wide else float32)
+    end = (int64, MATRIX, int64)
+    point = kernels.evaluation(LOGISTIC.value, LOGISTIC.d1)
+    vectors = (VECTOR,) * 4
+    for code in (
+        ptx(kernels.matvec(layout, wide, 3), *x, VECTOR, int64, MATRIX, int64),
+        ptx(kernels.rmatvec(layout, wide, 3), *x, MATRIX, int64, *end),
+        ptx(kernels.moments(layout, wide), *x, VECTOR, VECTOR, *end),
+        ptx(kernels.row_norms(layout, wide), *x, *(VECTOR,) * 3, int64),
+        ptx(kernels.fused(layout, wide, point, 1), *x, *vectors, *end),
+        ptx(kernels.fused(layout, wide, point, 8), *x, *vectors, *end),
+        ptx(
+            kernels.gram(layout, wide),
+            *(*x, *(VECTOR,) * 3, int64, int64[:, ::1], MATRIX, int64),
+        ),
+    ):
+        check(code)
+        # A tile of float32 takes half of the memory and is read as it is.
+        assert ("st.shared.f32" in code or "st.shared.u32" in code) != wide
+        # No arithmetic in float32, nor rounding to it.
+        assert not re.search(r"\b(fma|add|mul)\S*\.f32", code)
+        assert "cvt.rn.f32.f64" not in code
+
+
+def test_loads_of_a_tile_wait_together(ptx):
+    x = rows_of(kernels.ROW_MAJOR, float64)
+    point = kernels.curvature_product()
+    kernel = kernels.fused(kernels.ROW_MAJOR, True, point, 1)
+    code = ptx(kernel, *x, *(VECTOR,) * 4, int64, MATRIX, int64)
+    order = re.findall(r"\b(ld\.global|st\.shared)\.f64", code)
+    assert order[:8] == ["ld.global"] * 4 + ["st.shared"] * 4
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+def test_losses(loss, ptx):
+    for name in ("value", "d1", "d2", "gauss_newton"):
+        check(ptx(kernels.weighted(getattr(loss, name)), *(VECTOR,) * 4))
+    check(
+        ptx(
+            kernels.mean_along(loss.value),
+            *(VECTOR, VECTOR, float64, VECTOR, VECTOR, MATRIX),
+        )
+    )
+
+
+@inlinable()
+def helper(z, y):
+    """Part of a user's loss."""
+    return (z - y) * (z - y)
+
+
+def test_a_loss_of_the_user(ptx):
+    def value(z, y):
+        return helper(z, y) ** 2
+
+    def d1(z, y):
+        return 4.0 * helper(z, y) * (z - y)
+
+    def d2(z, y):
+        return 12.0 * helper(z, y)
+
+    loss = PointwiseLoss("quartic", value, d1, d2, (0.0, float("inf")))
+    x = rows_of(kernels.ROW_MAJOR, float64)
+    kernel = kernels.fused(
+        kernels.ROW_MAJOR, True, kernels.evaluation(loss.value, loss.d1), 1
+    )
+    check(ptx(kernel, *x, *(VECTOR,) * 4, int64, MATRIX, int64))
+
+
+def test_kernels_over_vectors(ptx):
+    z = (MATRIX, VECTOR)
+    for code in (
+        ptx(kernels.column_sums(), MATRIX, int64, int64, VECTOR),
+        ptx(kernels.class_slopes(), MATRIX, float64, VECTOR, VECTOR, MATRIX, MATRIX),
+        ptx(
+            kernels.class_mean_along(), MATRIX, MATRIX, float64, VECTOR, VECTOR, MATRIX
+        ),
+        ptx(kernels.class_probabilities(), MATRIX, MATRIX),
+        ptx(kernels.class_curvature(), *z, MATRIX),
+        ptx(kernels.pair_weights(), *z, int64, int64, VECTOR),
+        ptx(kernels.vector_sum_of(kernels.product_of), VECTOR, VECTOR, MATRIX),
+        ptx(kernels.vector_extreme(1.0), VECTOR, MATRIX),
+        ptx(kernels.vector_sum_classes(), MATRIX, VECTOR),
+        ptx(kernels.vector_gather(), MATRIX, INDICES, MATRIX),
+        ptx(kernels.gather_rows(), VECTOR, int64, int64, INDICES, int64, MATRIX),
+    ):
+        check(code)
+    # Of any strides: not for a loop that matters.
+    assert ".entry" in ptx(kernels.copy_strided(), types.Array(float64, 2, "A"), MATRIX)
+    for f in kernels.UFUNCS.values():
+        code = ptx(kernels.vector_map(f, "aa"), VECTOR, VECTOR, VECTOR)
+        assert ".entry" in code
+        ptx(kernels.vector_map(f, "as"), VECTOR, float64, VECTOR)
+        ptx(kernels.vector_map(f, "sa"), float64, VECTOR, VECTOR)
+
+
+def test_kernels_over_entries(ptx):
+    x = types.Tuple((float64[::1], int32[::1], int32[::1]))
+    for code in (
+        ptx(kernels.csr_matvec(), x, int64, int64, int64, MATRIX, MATRIX),
+        ptx(kernels.csr_row_norms(), x, VECTOR, VECTOR, VECTOR),
+        ptx(
+            kernels.csc_segments(False),
+            *(float32[::1], int32[::1], INDICES, MATRIX, MATRIX),
+        ),
+        ptx(kernels.csc_columns(), MATRIX, INDICES, MATRIX),
+    ):
+        check(code)
