@@ -3,6 +3,7 @@
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from numba import config, float32, float64, int32, int64, types
 
@@ -91,6 +92,13 @@ def test_kernels_over_rows(layout, wide, ptx):
         ptx(kernels.row_norms(layout, wide), *x, *(VECTOR,) * 3, int64),
         ptx(kernels.fused(layout, wide, point, 1), *x, *vectors, *end),
         ptx(kernels.fused(layout, wide, point, 8), *x, *vectors, *end),
+        *(
+            ptx(
+                kernels.class_fused(layout, wide, 7, curved),
+                *(*x, *(VECTOR,) * 3, MATRIX, *end),
+            )
+            for curved in (False, True)
+        ),
         ptx(
             kernels.gram(layout, wide),
             *(*x, *(VECTOR,) * 3, int64, int64[:, ::1], MATRIX, int64),
@@ -102,6 +110,24 @@ def test_kernels_over_rows(layout, wide, ptx):
         # No arithmetic in float32, nor rounding to it.
         assert not re.search(r"\b(fma|add|mul)\S*\.f32", code)
         assert "cvt.rn.f32.f64" not in code
+
+
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_shared_memory_suffices_for_every_shape(itemsize):
+    threads, most = kernels.THREADS, kernels.MAX_SHARED
+    for columns in range(1, kernels.MAX_FUSED + 1):
+        shape = kernels.tiles(10**6, columns, itemsize)
+        doubles = threads + shape.height
+        assert kernels.shared_bytes(shape, doubles, itemsize) <= most
+        for K in range(1, kernels.CLASS_CHUNK + 1):
+            narrow = kernels.tiles(10**6, min(columns, threads), itemsize)
+            doubles = K * narrow.height  # of rmatvec
+            assert kernels.shared_bytes(narrow, doubles, itemsize) <= most
+            if columns <= threads:
+                shape = kernels.tiles(10**6, columns, itemsize, n_classes=K)
+                doubles = K * (threads + shape.height)
+                assert kernels.shared_bytes(shape, doubles, itemsize) <= most
+                assert shape.height >= 8
 
 
 def test_loads_of_a_tile_wait_together(ptx):
@@ -188,3 +214,30 @@ def test_kernels_over_entries(ptx):
         ptx(kernels.csc_columns(), MATRIX, INDICES, MATRIX),
     ):
         check(code)
+
+
+class Exported:
+    """An array that is known by DLPack only; here in host memory."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, *, stream=None, **options):
+        assert stream == 1  # the default stream
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_dlpack_are_described_to_numba(order):
+    from subsampled_newton.backends.cuda import _Exported
+
+    A = np.asarray(np.ones((3, 2), dtype=np.float32), order=order)
+    interface = _Exported(Exported(A)).__cuda_array_interface__
+    assert interface["data"][0] == A.ctypes.data
+    assert interface["shape"] == (3, 2)
+    assert interface["strides"] in (A.strides, None)
+    assert interface["strides"] is not None or order == "C"
+    assert np.dtype(interface["typestr"]) == np.float32

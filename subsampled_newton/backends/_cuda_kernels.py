@@ -58,6 +58,8 @@ SIDE = 2 if SIMULATED else 16
 TILE_BYTES = 256 if SIMULATED else 34816
 """Shared memory of a tile: six blocks fit on one multiprocessor, so that some load
 while others compute."""
+MAX_SHARED = 49152
+"""Shared memory that a block may have without asking the driver for more."""
 MAX_FUSED = 8 if SIMULATED else 1024
 """Columns, that of ones included, up to which a tile holds whole rows. With more, an
 evaluation reads the matrix twice."""
@@ -200,10 +202,16 @@ class Tiles(NamedTuple):
         return self.height * self.per_block
 
 
-def tiles(n: int, width: int, itemsize: int, most: int = BLOCKS) -> Tiles:
-    """Return the tiling of n rows and ``width`` columns at a time."""
+def tiles(
+    n: int, width: int, itemsize: int, most: int = BLOCKS, n_classes: int = 1
+) -> Tiles:
+    """Return the tiling of n rows and ``width`` columns at a time.
+
+    Leaves room for two numbers of every thread and class.
+    """
+    room = min(TILE_BYTES, MAX_SHARED - 16 * n_classes * THREADS)
     height = THREADS
-    while height > 1 and height * (width | 1) * itemsize > TILE_BYTES:
+    while height > 1 and height * (width | 1) * itemsize > room:
         height //= 2
     count = -(-n // height)
     per_block = -(-count // min(most, count))
@@ -671,6 +679,127 @@ def _largest(z, u, step, i):
         if k != first:
             others += exp(z[k, i] + step * u[k, i] - top)
     return top, first, others
+
+
+@functools.cache
+def class_fused(layout, wide, n_classes, curved):
+    """Kernel for the softmax loss, or a product with its Hessian, in one read.
+
+    For few classes and at most as many columns as threads. Fills the predictions
+    ``z`` and adds up gradient and losses; if ``curved``, ``z`` are the probabilities
+    and the products with ``s_i (diag(p_i) - p_i p_i')`` are added up.
+    """
+    load, dtype = layout.load, float64 if wide else float32
+    size = 1 if wide else 2
+
+    @cuda.jit
+    def class_fused_kernel(
+        x, n, columns, height, width, per_block, u, y, s, z, start, partial, block
+    ):
+        work = cuda.shared.array(0, float64)
+        tile = cuda.shared.array(0, dtype)
+        t = cuda.threadIdx.x
+        threads = cuda.blockDim.x
+        rest = n_classes * threads
+        base = (rest + n_classes * height) * size
+        pitch = columns | 1
+        i = t % height
+        part = t // height
+        parts = threads // height
+        groups = threads // columns
+        column = t % columns
+        group = t // columns
+        product = cuda.local.array(n_classes, float64)
+        total = cuda.local.array(n_classes, float64)
+        for k in range(n_classes):
+            total[k] = 0.0
+        value = 0.0
+        for index in range(per_block):
+            lo = (cuda.blockIdx.x * per_block + index) * height
+            rows = min(height, n - lo)
+            if rows <= 0:
+                break
+            load(x, n, lo, rows, 0, columns, columns - 1, tile, base, pitch)
+            cuda.syncthreads()
+            for k in range(n_classes):
+                product[k] = 0.0
+            if i < rows:
+                j = int32(part)
+                at = int32(base + i * pitch + part)
+                while j < int32(columns):
+                    x_j = np.float64(tile[uint32(at)])
+                    for k in range(n_classes):
+                        product[k] += x_j * u[uint32(j + k * columns)]
+                    j = int32(j + parts)
+                    at = int32(at + parts)
+            for k in range(n_classes):
+                work[k * threads + t] = product[k]
+            cuda.syncthreads()
+            if t < rows:
+                row = start + lo + t
+                for k in range(n_classes):
+                    product[k] = 0.0
+                    for p in range(parts):
+                        product[k] += work[k * threads + p * height + t]
+                if curved:
+                    largest, center = -1.0, 0.0
+                    for k in range(n_classes):
+                        if z[k, row] > largest:
+                            largest, center = z[k, row], product[k]
+                    mean = 0.0
+                    for k in range(n_classes):
+                        product[k] -= center
+                        mean += z[k, row] * product[k]
+                    for k in range(n_classes):
+                        slope = z[k, row] * (product[k] - mean)
+                        work[rest + k * height + t] = s[row] * slope
+                else:
+                    top, first = product[0], 0
+                    for k in range(n_classes):
+                        z[k, row] = product[k]
+                        if product[k] > top:
+                            top, first = product[k], k
+                    others = 0.0
+                    for k in range(n_classes):
+                        product[k] = exp(product[k] - top)
+                        if k != first:
+                            others += product[k]
+                    for k in range(n_classes):
+                        slope = product[k] / (1.0 + others)
+                        work[rest + k * height + t] = s[row] * slope
+                    # By its place in memory: registers have no number known later.
+                    own = int(y[row])
+                    lead = top - z[own, row]
+                    value += s[row] * (math.log1p(others) + lead)
+                    # p - 1 without its cancellation where p is the largest.
+                    slope = exp(-lead) / (1.0 + others) - 1.0
+                    slope = -others / (1.0 + others) if own == first else slope
+                    work[rest + own * height + t] = s[row] * slope
+            cuda.syncthreads()
+            if group < groups:
+                r = int32(rest + group)
+                at = int32(base + group * pitch + column)
+                while r < int32(rest + rows):
+                    x_j = np.float64(tile[uint32(at)])
+                    for k in range(n_classes):
+                        total[k] += x_j * work[uint32(r + k * height)]
+                    r = int32(r + groups)
+                    at = int32(at + groups * pitch)
+            cuda.syncthreads()
+        work[t] = value
+        cuda.syncthreads()
+        if group < groups:
+            out = (block + cuda.blockIdx.x) * groups + group
+            for k in range(n_classes):
+                partial[out, k * columns + column] = total[k]
+        if t < groups:
+            value = 0.0
+            if t == 0:
+                for p in range(height):
+                    value += work[p]
+            partial[(block + cuda.blockIdx.x) * groups + t, n_classes * columns] = value
+
+    return class_fused_kernel
 
 
 @functools.cache

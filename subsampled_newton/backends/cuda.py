@@ -8,6 +8,8 @@ factorisations, sketches, linear programs) copies them back.
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,6 +57,9 @@ SHARE = 2 if kernels.SIMULATED else 8
 """Threads that read a sparse row."""
 SEGMENT = 3 if kernels.SIMULATED else 1024
 """Entries of a sparse column that a block adds up."""
+LIBRARY_COLUMNS = 128
+"""More columns than this are multiplied by cuBLAS, if CuPy is there; with fewer the
+copies of the rows cost more than the products."""
 PART_BYTES = 1 << 28
 """A part of streamed rows: large enough that the copy runs at full speed."""
 
@@ -251,8 +256,9 @@ class CudaRows(Rows):
         for _, _, stream in slots:
             stream.synchronize()
 
-    def _tiles(self, width: int, threads: int | None = None) -> kernels.Tiles:
-        return kernels.tiles(self.n_rows, width, self._dtype.itemsize)
+    def _tiles(self, width: int, n_classes: int = 1) -> kernels.Tiles:
+        itemsize = self._dtype.itemsize
+        return kernels.tiles(self.n_rows, width, itemsize, n_classes=n_classes)
 
     def _matvec(self, U: Array, Z: DeviceArray) -> None:
         """``Z[k, i] = U[k] (x_i, 1)`` for rows of raw coefficients and constants."""
@@ -389,6 +395,9 @@ class CudaRows(Rows):
 
     def gram(self, h: Vector) -> Array:
         r, columns = DeviceArray.of(h), self._n_columns
+        library = _cupy() if self.layout is not CSR and self._x else None
+        if library is not None and columns > LIBRARY_COLUMNS:
+            return self._gram_by_library(library, r)
         width = 4 * kernels.SIDE
         count = -(-columns // width)
         pairs = np.array([(j, k) for j in range(count) for k in range(j + 1)])
@@ -422,6 +431,25 @@ class CudaRows(Rows):
         )
         lower = column_sums(partial).reshape(columns, columns)
         return fill_symmetric(lower, self.n_params)
+
+    def _gram_by_library(self, xp: Any, h: DeviceArray) -> Array:
+        """The same by matrix products of CuPy, on copies of blocks of rows."""
+        (n, d), work = self._shape, self._n_columns
+        self.work.rows_read += n
+        X, weights = xp.asarray(self._x[0]), xp.asarray(h.data)
+        row_major = self._device_layout is kernels.ROW_MAJOR
+        X = X.reshape(n, d) if row_major else X.reshape(d, n).T
+        shift, scale = xp.asarray(self.columns.shift), xp.asarray(self.columns.scale)
+        total = xp.zeros((work, work))
+        step = max(1, PART_BYTES // (8 * d))
+        for lo in range(0, n, step):
+            A = (X[lo : lo + step].astype(np.float64) - shift) * scale
+            part = weights[lo : lo + step]
+            weighted = A * part[:, None]
+            total[:d, :d] += A.T @ weighted
+            total[d, :d] += weighted.sum(axis=0)
+            total[d, d] += part.sum()
+        return fill_symmetric(xp.asnumpy(total), self.n_params)
 
     def _moments(self, weights: Vector, center: Array) -> Array:
         s = DeviceArray.of(weights)
@@ -516,19 +544,59 @@ class CudaRows(Rows):
     def class_evaluate(
         self, y: Vector, weights: Vector, W: Array
     ) -> tuple[Vector, float, Array]:
+        y, s = DeviceArray.of(y), DeviceArray.of(weights)
+        if self._fuses_classes(len(W)):
+            Z = DeviceArray.empty(len(W), self.n_rows)
+            total = self._class_fused(W, y, s, Z, curved=False) / self.n_rows
+            return Z, float(total[-1]), self._class_sums(total, len(W))
         Z = self.class_predictions(W)
         R = DeviceArray.empty(len(W), self.n_rows)
-        vectors = [DeviceArray.of(v) for v in (y, weights)]
-        value = self._mean(kernels.class_slopes(), [Z], 0.0, [*vectors, R])
+        value = self._mean(kernels.class_slopes(), [Z], 0.0, [y, s, R])
         return Z, value, self._class_gradient(self._rmatvec(R) / self.n_rows)
 
     def class_hess_vec(self, P: Vector, weights: Vector, V: Array) -> Array:
-        U = self.class_predictions(V)
         P, weights = DeviceArray.of(P), DeviceArray.of(weights)
+        if self._fuses_classes(len(V)):
+            total = self._class_fused(V, weights, weights, P, curved=True)
+            return self._class_sums(total, len(V))
+        U = self.class_predictions(V)
         kernels.class_curvature()[launch_shape(self.n_rows)](
             P.data, weights.data, U.data
         )
         return self._class_gradient(self._rmatvec(U))
+
+    def _fuses_classes(self, n_classes: int) -> bool:
+        """Whether a thread can keep the sums of a column for all classes."""
+        few = n_classes <= kernels.CLASS_CHUNK and self._n_columns <= THREADS
+        return few and self._n_columns <= kernels.MAX_FUSED
+
+    def _class_fused(
+        self,
+        W: Array,
+        y: DeviceArray,
+        weights: DeviceArray,
+        Z: DeviceArray,
+        *,
+        curved: bool,
+    ) -> Array:
+        K, columns = len(W), self._n_columns
+        u = place("coefficients", self._raw_matrix(W).ravel())
+        shape = self._tiles(columns, K)
+        n_blocks = -(-self.n_rows // shape.rows)
+        partial = scratch("partial", n_blocks * (THREADS // columns), K * columns + 1)
+        self._launch(
+            kernels.class_fused(self._device_layout, self._wide, K, curved),
+            shape,
+            K * (THREADS + shape.height),
+            lambda start, block: (
+                *(u, y.data, weights.data, Z.data, start),
+                *(partial, block),
+            ),
+        )
+        return column_sums(partial)
+
+    def _class_sums(self, total: Array, n_classes: int) -> Array:
+        return self._class_gradient(total[:-1].reshape(n_classes, -1))
 
     def class_hessian(self, P: Vector, weights: Vector) -> Array:
         P, weights = DeviceArray.of(P), DeviceArray.of(weights)
@@ -559,6 +627,19 @@ class CudaRows(Rows):
     def _raw_matrix(self, W: Array) -> Array:
         U, constants = self._raw_classes(W)
         return np.column_stack([U, constants])
+
+
+@functools.cache
+def _cupy() -> Any:
+    """The module CuPy, or None where it is not installed or does not work."""
+    if kernels.SIMULATED:
+        return None
+    try:
+        cupy = importlib.import_module("cupy")
+        cupy.cuda.runtime.getDeviceCount()
+    except Exception:  # an installation for another driver, for example
+        return None
+    return cupy
 
 
 class _OneRead:
@@ -641,7 +722,8 @@ class _Exported:
     def __init__(self, X: Any) -> None:
         from cuda.core.utils import StridedMemoryView  # comes with numba-cuda
 
-        view = StridedMemoryView.from_dlpack(X, stream_ptr=-1)
+        # 1 is the default stream, which our kernels run in.
+        view = StridedMemoryView.from_dlpack(X, stream_ptr=1)
         dtype = np.dtype(view.dtype)
         strides = view.strides
         if strides is not None:

@@ -105,7 +105,11 @@ class TestSolvers:
         assert copied == []
 
     def test_targets_of_a_sample_follow_its_rows(self):
-        host, device = problems("logistic")
+        X, y = solver_list.data("logistic", n=N, d=D)
+        host, device = (
+            solver_list.build("logistic", as_rows(X, device=where), y, np.arange(N))
+            for where in ("cpu", "cuda")
+        )
         rows = np.array([5, 1, 30])
         weights = np.array([0.5, 2.0, 0.5])
         expected, got = (p.restrict(rows, weights) for p in (host, device))

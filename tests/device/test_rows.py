@@ -1,5 +1,7 @@
 """The container of rows on a GPU: the contract of test_data, and what is its own."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -91,10 +93,33 @@ def test_classes_are_those_of_the_cpu(name, columns, tmp_path):
         test_data.close(getattr(case.rows, name)(*arguments), expected)
 
 
-def test_slope_of_a_certain_class_is_not_lost():
-    rows = as_rows(np.ones((1, 1)), device="cuda")
-    gradient = rows.class_evaluate(np.zeros(1), np.ones(1), np.array([[60.0], [0.0]]))
-    np.testing.assert_allclose(gradient[2][0], -np.exp(-60.0), rtol=1e-12)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_classes_in_one_read(dtype, rng):
+    X, W = rng.standard_normal((21, 3)).astype(dtype), rng.standard_normal((4, 4))
+    host, device = (
+        as_rows(X, device=where).with_columns(test_data.transformed(3))
+        for where in ("cpu", "cuda")
+    )
+    assert device._fuses_classes(4)
+    W[:, 0] *= 20.0  # some rows are almost certain
+    y, s = rng.integers(4, size=21).astype(float), rng.random(21)
+    for expected, got in zip(
+        host.class_evaluate(y, s, W), device.class_evaluate(y, s, W), strict=True
+    ):
+        test_data.close(got, expected)
+    P = host.class_probabilities(host.class_predictions(W))
+    V = rng.standard_normal((4, 4))
+    test_data.close(device.class_hess_vec(P, s, V), host.class_hess_vec(P, s, V))
+    assert device.work.rows_read == 2 * 21
+
+
+@pytest.mark.parametrize("columns", [1, _cuda_kernels.THREADS])
+def test_slope_of_a_certain_class_is_not_lost(columns):
+    rows = as_rows(np.ones((1, columns)), device="cuda")
+    assert rows._fuses_classes(2) == (columns == 1)
+    W = np.array([[60.0] * columns, [0.0] * columns]) / columns
+    gradient = rows.class_evaluate(np.zeros(1), np.ones(1), W)[2]
+    np.testing.assert_allclose(gradient[0], -np.exp(-60.0), rtol=1e-12)
 
 
 def test_more_classes_than_are_added_up_at_a_time(rng):
@@ -167,6 +192,24 @@ def test_streamed_rows_are_copied_in_several_parts(rng, monkeypatch):
     assert len(parts) > 2
     assert sum(n for _, n in parts) == 40
     assert all(start % 8 == 0 for start, _ in parts)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_gram_by_a_library(order, columns, rng, monkeypatch):
+    if not _cuda_kernels.SIMULATED:
+        pytest.skip("a GPU has CuPy, or not")
+    library = SimpleNamespace(
+        asarray=lambda a: np.asarray(getattr(a, "_ary", a)),
+        asnumpy=np.asarray,
+        zeros=np.zeros,
+    )
+    monkeypatch.setattr(backend, "_cupy", lambda: library)
+    monkeypatch.setattr(backend, "LIBRARY_COLUMNS", 3)
+    monkeypatch.setattr(backend, "PART_BYTES", 8 * 5 * 7)
+    case = on_device(np.asarray(test_data.base(), order=order), columns)
+    monkeypatch.setattr(case.rows, "_launch", None)  # our kernel is not used
+    test_data.close(case.rows.gram(case.h), case.A.T @ (case.h[:, None] * case.A))
+    assert case.rows.work.rows_read == case.n
 
 
 def test_bench_measures_every_kernel(capsys):
