@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,10 +25,11 @@ from subsampled_newton.backends._cuda_kernels import (
 __all__ = [
     "DeviceArray",
     "allocate",
+    "blocks_for",
     "check_device",
     "column_sums",
     "free_memory",
-    "launch_shape",
+    "launch",
     "new_array",
     "out_of_memory",
     "place",
@@ -141,9 +144,35 @@ def place(name: str, values: NDArray[np.float64]) -> Any:
     return target
 
 
-def launch_shape(n: int) -> tuple[int, int]:
-    """Blocks and threads for a loop over n entries; a function of n alone."""
-    return max(1, min(BLOCKS, -(-n // THREADS))), THREADS
+def blocks_for(n: int) -> int:
+    """Blocks for a loop over n entries; a function of n alone."""
+    return max(1, min(BLOCKS, -(-n // THREADS)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _configured(
+    kernel: Any, blocks: int | tuple[int, int], threads: int, stream: Any, shared: int
+) -> Any:
+    with warnings.catch_warnings():
+        # Numba's advice for a few blocks, which few rows and short sums need.
+        warnings.filterwarnings("ignore", message="Grid size")
+        return kernel[blocks, threads, stream, shared]
+
+
+def launch(
+    kernel: Any,
+    blocks: int | tuple[int, int],
+    *arguments: Any,
+    threads: int = THREADS,
+    shared: int = 0,
+    stream: Any = 0,
+) -> None:
+    """Run a kernel, with ``shared`` bytes of dynamic shared memory."""
+    # Configurations are kept: making one takes as long as a launch. Not in the
+    # simulator, where all of a kernel are one object, nor those of a passing stream.
+    kept = stream == 0 and not kernels.SIMULATED
+    configure = _configured if kept else _configured.__wrapped__
+    configure(kernel, blocks, threads, stream, shared)(*arguments)
 
 
 def column_sums(partial: Any) -> NDArray[np.float64]:
@@ -151,8 +180,15 @@ def column_sums(partial: Any) -> NDArray[np.float64]:
     n_rows, n_columns = partial.shape
     out = scratch("sums", n_columns)
     blocks = -(-n_columns // LANES)
-    kernels.column_sums()[blocks, REDUCE_THREADS, 0, 8 * REDUCE_THREADS](
-        partial, n_rows, n_columns, out
+    launch(
+        kernels.column_sums(),
+        blocks,
+        partial,
+        n_rows,
+        n_columns,
+        out,
+        threads=REDUCE_THREADS,
+        shared=8 * REDUCE_THREADS,
     )
     sums: NDArray[np.float64] = out.copy_to_host()
     return sums
@@ -240,8 +276,12 @@ class DeviceArray(NDArrayOperatorsMixin):
             )
         out = DeviceArray.empty(*self.shape[:-1], len(index))
         rows = cuda.to_device(index.astype(np.int64))
-        kernels.vector_gather()[launch_shape(len(index))](
-            self.classes, rows, out.classes
+        launch(
+            kernels.vector_gather(),
+            blocks_for(len(index)),
+            self.classes,
+            rows,
+            out.classes,
         )
         return out
 
@@ -252,7 +292,12 @@ class DeviceArray(NDArrayOperatorsMixin):
         if axis != 0 or self.ndim != 2:
             raise TypeError(f"axis must be None or 0 of two, got {axis!r}")
         result = DeviceArray.empty(self.shape[1])
-        kernels.vector_sum_classes()[launch_shape(len(result))](self.data, result.data)
+        launch(
+            kernels.vector_sum_classes(),
+            blocks_for(len(result)),
+            self.data,
+            result.data,
+        )
         return result
 
     def mean(self, axis: None = None, dtype: None = None, out: None = None) -> float:
@@ -284,7 +329,7 @@ class DeviceArray(NDArrayOperatorsMixin):
                 raise ValueError(f"shapes {x.shape} and {shape} do not match")
         result = DeviceArray.empty(*shape)
         a, b = (x.flat if isinstance(x, DeviceArray) else x for x in (a, b))
-        kernels.vector_map(f, kinds)[launch_shape(result.size)](a, b, result.flat)
+        launch(kernels.vector_map(f, kinds), blocks_for(result.size), a, b, result.flat)
         return result
 
     def _dot(self, a: Any, b: Any) -> Any:
@@ -294,17 +339,22 @@ class DeviceArray(NDArrayOperatorsMixin):
         return a._total(kernels.product_of, b)
 
     def _total(self, f: Callable[[Any, Any], Any], other: DeviceArray) -> float:
-        blocks, threads = launch_shape(self.size)
+        blocks = blocks_for(self.size)
         partial = scratch("partial", blocks, 1)
-        kernels.vector_sum_of(f)[blocks, threads, 0, 8 * threads](
-            self.flat, other.flat, partial
+        launch(
+            kernels.vector_sum_of(f),
+            blocks,
+            self.flat,
+            other.flat,
+            partial,
+            shared=8 * THREADS,
         )
         return float(column_sums(partial)[0])
 
     def _extreme(self, sign: float) -> float:
-        blocks, threads = launch_shape(self.size)
+        blocks = blocks_for(self.size)
         partial = scratch("partial", blocks, 1)
-        kernels.vector_extreme(sign)[blocks, threads, 0, 8 * threads](
-            self.flat, partial
+        launch(
+            kernels.vector_extreme(sign), blocks, self.flat, partial, shared=8 * THREADS
         )
         return float(np.max(partial.copy_to_host()))

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from subsampled_newton.backends import _cuda_kernels as kernels
 from subsampled_newton.backends._cuda_device import (
     DeviceArray,
+    blocks_for,
     check_device,
     column_sums,
     free_memory,
-    launch_shape,
+    launch,
     new_array,
     out_of_memory,
     place,
@@ -131,10 +132,10 @@ class CudaRows(Rows):
         lanes = 1
         while lanes < min(self._n_raw, THREADS):
             lanes *= 2
-        blocks, threads = launch_shape(len(rows) * lanes)
+        blocks = blocks_for(len(rows) * lanes)
         row_major = self._device_layout is kernels.ROW_MAJOR
         steps = (self._n_raw, 1) if row_major else (1, self.n_rows)
-        kernels.gather_rows()[blocks, threads](self._x[0], *steps, index, lanes, X)
+        launch(kernels.gather_rows(), blocks, self._x[0], *steps, index, lanes, X)
         return CudaRows(
             (X.reshape(X.size),),
             None,
@@ -217,7 +218,9 @@ class CudaRows(Rows):
         itemsize = self._dtype.itemsize
         shared = kernels.shared_bytes(shape, doubles, tiles * itemsize)
         for x, start, n, stream in self._parts(shape.rows):
-            kernel[(-(-n // shape.rows), across), threads, stream, shared](
+            launch(
+                kernel,
+                (-(-n // shape.rows), across),
                 x,
                 n,
                 self._n_columns,
@@ -225,6 +228,9 @@ class CudaRows(Rows):
                 shape.width,
                 shape.per_block,
                 *arguments(start, start // shape.rows),
+                threads=threads,
+                stream=stream,
+                shared=shared,
             )
 
     def _parts(self, multiple: int) -> Iterator[tuple[Any, int, int, Any]]:
@@ -265,10 +271,18 @@ class CudaRows(Rows):
         if self._gathers:
             u = place("coefficients", U)
             height = THREADS // SHARE
-            blocks, _ = launch_shape(-(-self.n_rows // height) * THREADS)
+            blocks = blocks_for(-(-self.n_rows // height) * THREADS)
             per_block = -(-self.n_rows // (height * blocks))
-            kernels.csr_matvec()[(blocks, len(U)), THREADS, 0, 8 * THREADS](
-                self._x, self.n_rows, SHARE, per_block, u, Z.classes
+            launch(
+                kernels.csr_matvec(),
+                (blocks, len(U)),
+                self._x,
+                self.n_rows,
+                SHARE,
+                per_block,
+                u,
+                Z.classes,
+                shared=8 * THREADS,
             )
             self.work.rows_read += self.n_rows
             return
@@ -312,12 +326,19 @@ class CudaRows(Rows):
         self.work.rows_read += self.n_rows
         partial = scratch("partial", K, max(1, bounds.size - 1))
         if bounds.size > 1:
-            kernels.csc_segments(squared)[
-                (bounds.size - 1, K), THREADS, 0, 8 * THREADS
-            ](data, rows, bounds, R.classes, partial)
+            launch(
+                kernels.csc_segments(squared),
+                (bounds.size - 1, K),
+                data,
+                rows,
+                bounds,
+                R.classes,
+                partial,
+                shared=8 * THREADS,
+            )
         out = scratch("columns", K, d)
-        blocks, threads = launch_shape(d)
-        kernels.csc_columns()[(blocks, K), threads](partial, first, out)
+        blocks = blocks_for(d)
+        launch(kernels.csc_columns(), (blocks, K), partial, first, out)
         totals = [R.sum()] if R.ndim == 1 else [R[k].sum() for k in range(K)]
         return np.column_stack([out.copy_to_host(), totals])
 
@@ -487,8 +508,13 @@ class CudaRows(Rows):
         if self._gathers:
             self.work.rows_read += self.n_rows
             vectors = place("columns", np.stack([scale, scale**2 * shift]))
-            kernels.csr_row_norms()[launch_shape(self.n_rows)](
-                self._x, vectors[0], vectors[1], out.data
+            launch(
+                kernels.csr_row_norms(),
+                blocks_for(self.n_rows),
+                self._x,
+                vectors[0],
+                vectors[1],
+                out.data,
             )
             rest = float((scale * shift) @ (scale * shift)) + self.columns.intercept
             return out + rest
@@ -509,7 +535,12 @@ class CudaRows(Rows):
     ) -> Vector:
         arrays = [DeviceArray.of(v) for v in (z, y, weights)]
         out = DeviceArray.empty(len(arrays[0]))
-        kernels.weighted(f)[launch_shape(len(out))](*(v.data for v in arrays), out.data)
+        launch(
+            kernels.weighted(f),
+            blocks_for(len(out)),
+            *(v.data for v in arrays),
+            out.data,
+        )
         return out
 
     def mean_along(
@@ -527,10 +558,16 @@ class CudaRows(Rows):
     def _mean(
         self, kernel: Any, first: list[DeviceArray], t: float, others: list[DeviceArray]
     ) -> float:
-        blocks, threads = launch_shape(self.n_rows)
+        blocks = blocks_for(self.n_rows)
         partial = scratch("partial", blocks, 1)
-        kernel[blocks, threads, 0, 8 * threads](
-            *(v.data for v in first), t, *(v.data for v in others), partial
+        launch(
+            kernel,
+            blocks,
+            *(v.data for v in first),
+            t,
+            *(v.data for v in others),
+            partial,
+            shared=8 * THREADS,
         )
         return float(column_sums(partial)[0]) / self.n_rows
 
@@ -560,8 +597,12 @@ class CudaRows(Rows):
             total = self._class_fused(V, weights, weights, P, curved=True)
             return self._class_sums(total, len(V))
         U = self.class_predictions(V)
-        kernels.class_curvature()[launch_shape(self.n_rows)](
-            P.data, weights.data, U.data
+        launch(
+            kernels.class_curvature(),
+            blocks_for(self.n_rows),
+            P.data,
+            weights.data,
+            U.data,
         )
         return self._class_gradient(self._rmatvec(U))
 
@@ -606,8 +647,14 @@ class CudaRows(Rows):
         with self._one_read():
             for a in range(m):
                 for b in range(a + 1):
-                    kernels.pair_weights()[launch_shape(self.n_rows)](
-                        P.data, weights.data, a, b, h.data
+                    launch(
+                        kernels.pair_weights(),
+                        blocks_for(self.n_rows),
+                        P.data,
+                        weights.data,
+                        a,
+                        b,
+                        h.data,
                     )
                     H[a, :, b] = H[b, :, a] = self.gram(h)
         return H
@@ -615,7 +662,7 @@ class CudaRows(Rows):
     def class_probabilities(self, Z: Vector) -> Vector:
         Z = DeviceArray.of(Z)
         P = DeviceArray.empty(*Z.shape)
-        kernels.class_probabilities()[launch_shape(Z.shape[1])](Z.data, P.data)
+        launch(kernels.class_probabilities(), blocks_for(Z.shape[1]), Z.data, P.data)
         return P
 
     def class_mean_along(
@@ -697,7 +744,7 @@ def _in_place(X: Any) -> CudaRows:
 def _contiguous(array: Any) -> Any:
     """Copy of a strided array on the device, row by row."""
     out = new_array(tuple(array.shape), array.dtype, "a contiguous copy of X")
-    kernels.copy_strided()[launch_shape(array.size)](array, out)
+    launch(kernels.copy_strided(), blocks_for(array.size), array, out)
     return out
 
 

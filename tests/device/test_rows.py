@@ -1,5 +1,6 @@
 """The container of rows on a GPU: the contract of test_data, and what is its own."""
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -218,6 +219,17 @@ def test_bench_measures_every_kernel(capsys):
     assert lines[1].startswith("9 x 2, float32; a copy moves")
     assert len(lines) == 8
     assert all(" ms " in line for line in lines[2:])
+
+
+def test_advice_about_small_grids_is_not_for_the_user():
+    class Kernel:
+        def __getitem__(self, configuration):
+            warnings.warn("Grid size 1 will likely result in ...", stacklevel=2)
+            return lambda *arguments: ran.append((configuration, arguments))
+
+    ran = []
+    _cuda_device.launch(Kernel(), 1, "a", shared=8)
+    assert ran == [((1, _cuda_kernels.THREADS, 0, 8), ("a",))]
 
 
 def test_sparse_rows_that_do_not_fit_are_refused_with_numbers(monkeypatch):
