@@ -78,11 +78,13 @@ as_rows(np.eye(4), device="cuda")
 def test_what_numba_reports_without_a_device_is_passed_on():
     change = """
 _cuda_device.cuda.is_available = lambda: False
-_cuda_device.cuda.cuda_error = lambda: "no driver here"
+_cuda_device.cuda.cuda_error = lambda: {error!r}
 """
-    done = run(WITHOUT.format(change=change), NUMBA_ENABLE_CUDASIM="1")
-    assert "RuntimeError: device='cuda' needs an NVIDIA GPU and its" in done.stderr
-    assert "reports: no driver here" in done.stderr
+    for error, told in (("no driver\n here.\n:", "no driver here"), (None, "no CUDA")):
+        code = WITHOUT.format(change=change.format(error=error))
+        done = run(code, NUMBA_ENABLE_CUDASIM="1")
+        assert "RuntimeError: device='cuda' needs an NVIDIA GPU and its" in done.stderr
+        assert f"numba.cuda reports: {told}" in done.stderr
 
 
 def test_a_device_without_a_compiler_is_an_error_that_names_the_packages():
@@ -92,7 +94,7 @@ def missing():
 _cuda_device._compiler = missing
 """
     done = run(WITHOUT.format(change=change), NUMBA_ENABLE_CUDASIM="1")
-    assert "RuntimeError: there is a GPU, but no compiler for it: pip" in done.stderr
+    assert "RuntimeError: there is a CUDA driver, but no compiler: pip" in done.stderr
     assert "libNVVM is not available" in done.stderr
 
 

@@ -48,19 +48,23 @@ def check_device() -> None:
     RuntimeError
         Saying what Numba found instead of a device.
     """
-    if not cuda.is_available():
-        reason = cuda.cuda_error() if hasattr(cuda, "cuda_error") else None
+    # A missing compiler makes Numba say "not available", too: the driver comes first.
+    driver = cuda.cuda_error() if hasattr(cuda, "cuda_error") else None
+    if not driver:
+        try:
+            _compiler()
+        except Exception as error:
+            raise RuntimeError(
+                "there is a CUDA driver, but no compiler: pip install numba-cuda[cu13],"
+                f" or numba-cuda[cu12] for drivers of CUDA 12 (numba.cuda reports: "
+                f"{error})"
+            ) from error
+    if driver or not cuda.is_available():
+        reason = " ".join(str(driver or "no CUDA device was found").split())
         raise RuntimeError(
             "device='cuda' needs an NVIDIA GPU and its driver; numba.cuda reports: "
-            f"{reason or 'no CUDA device was found'}. Use device='cpu'"
+            f"{reason.rstrip(' .:')}. Use device='cpu'"
         )
-    try:
-        _compiler()
-    except Exception as error:
-        raise RuntimeError(
-            "there is a GPU, but no compiler for it: pip install numba-cuda[cu13], or "
-            f"numba-cuda[cu12] for drivers of CUDA 12 (numba.cuda reports: {error})"
-        ) from error
 
 
 def _compiler() -> None:

@@ -104,17 +104,18 @@ class TestSolvers:
         assert result.converged
         assert copied == []
 
-    def test_targets_of_a_sample_follow_its_rows(self):
+    def test_targets_and_weights_of_a_sample_follow_its_rows(self):
         X, y = solver_list.data("logistic", n=N, d=D)
-        host, device = (
-            solver_list.build("logistic", as_rows(X, device=where), y, np.arange(N))
-            for where in ("cpu", "cuda")
-        )
-        rows = np.array([5, 1, 30])
-        weights = np.array([0.5, 2.0, 0.5])
-        expected, got = (p.restrict(rows, weights) for p in (host, device))
+        weights = np.arange(1.0, N + 1.0)
+        rows = as_rows(X, device="cuda")
+        problem = LinearModel(LOGISTIC, rows, y, sample_weight=weights)
+        keep, importance = np.array([5, 1, 30]), np.array([0.5, 2.0, 0.5])
         w = np.array([0.3, -1.0, 2.0])
-        np.testing.assert_allclose(got.value(w), expected.value(w), rtol=1e-13)
+        margin = y[keep] * (X[keep] @ w)
+        factors = weights[keep] / weights.mean() * importance
+        expected = np.mean(factors * np.logaddexp(0.0, -margin))
+        got = problem.restrict(keep, importance).value(w)
+        np.testing.assert_allclose(got, expected, rtol=1e-13)
 
 
 def binary(rng, n=N, dtype=np.float64):
@@ -181,6 +182,10 @@ class TestEstimators:
             answer = getattr(got, method)(on_device[0])
             assert isinstance(answer, np.ndarray)
             np.testing.assert_allclose(answer, getattr(expected, method)(X), rtol=1e-9)
+        one = Ridge().fit(X, X @ np.ones(D))
+        prediction = one.predict(on_device[0])
+        assert prediction.shape == (N,)
+        np.testing.assert_allclose(prediction, one.predict(X), rtol=1e-9)
         # Which wants rows of the host.
         free = LinearRegression().fit(X, X @ np.ones(D) + y)
         np.testing.assert_allclose(

@@ -123,6 +123,16 @@ def test_slope_of_a_certain_class_is_not_lost(columns):
     np.testing.assert_allclose(gradient[0], -np.exp(-60.0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("columns", [1, _cuda_kernels.THREADS])
+def test_curvature_of_a_certain_row_is_not_lost(columns):
+    rows = as_rows(np.ones((1, columns)), device="cuda")
+    assert rows._fuses_classes(2) == (columns == 1)
+    P, V = np.array([[1.0], [1e-20]]), np.array([[3.0], [5.0]])
+    V = np.hstack([V, np.zeros((2, columns - 1))])
+    product = rows.class_hess_vec(P, np.ones(1), V)
+    np.testing.assert_allclose(product[:, 0], [-2e-20, 2e-20], rtol=1e-12)
+
+
 def test_more_classes_than_are_added_up_at_a_time(rng):
     K = _cuda_kernels.CLASS_CHUNK + 1
     X, W = rng.standard_normal((9, 2)), rng.standard_normal((K, 2))
