@@ -233,7 +233,8 @@ class LinearModel(FiniteSum):
         z, _, before = part.evaluate(w)
         length = np.sqrt(part.rows.gram_diagonal(part.weights / size))
         # Rounding of a prediction goes into its derivative.
-        spread = np.abs(z) if z.ndim == 1 else np.abs(z).max(axis=0)
+        spread = np.abs(np.asarray(z))
+        spread = spread if z.ndim == 1 else spread.max(axis=0)
         slope = part.slope_size(z) + float(np.mean(part.curvature_sizes(z) * spread))
         rounding = 4.0 * EPS * length[free % len(length)] * slope
         close = np.maximum(rounding, 1e-9 * np.max(np.abs(gradient[free])))

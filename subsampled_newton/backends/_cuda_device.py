@@ -203,7 +203,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     Takes part in the operations that the models need, with numbers, with vectors of
     the same length, on the device or not, and nothing else: ``np.asarray`` brings it
-    to the host for what is done once. Never changed after it is filled.
+    to the host for what is done once.
     """
 
     def __init__(self, data: Any, owner: DeviceArray | None = None) -> None:
@@ -304,19 +304,25 @@ class DeviceArray(NDArrayOperatorsMixin):
         )
         return result
 
-    def mean(self, axis: None = None, dtype: None = None, out: None = None) -> float:
+    def mean(
+        self, axis: int | None = None, dtype: None = None, out: None = None
+    ) -> float:
         """Mean of all entries."""
+        _check_all(axis)
         return self._total(kernels.first_of, self) / self.size
 
-    def max(self, axis: None = None, out: None = None) -> float:
+    def max(self, axis: int | None = None, out: None = None) -> float:
         """Largest entry."""
+        _check_all(axis)
         return self._extreme(1.0)
 
-    def min(self, axis: None = None, out: None = None) -> float:
+    def min(self, axis: int | None = None, out: None = None) -> float:
         """Smallest entry."""
+        _check_all(axis)
         return -self._extreme(-1.0)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kw: Any) -> Any:
+        (target,) = kw.pop("out", (None,))
         if method != "__call__" or kw:
             return NotImplemented
         if ufunc is np.matmul:
@@ -331,7 +337,9 @@ class DeviceArray(NDArrayOperatorsMixin):
         for x in (a, b):
             if isinstance(x, DeviceArray) and x.shape not in (shape, shape[-1:]):
                 raise ValueError(f"shapes {x.shape} and {shape} do not match")
-        result = DeviceArray.empty(*shape)
+        result = DeviceArray.empty(*shape) if target is None else target
+        if not isinstance(result, DeviceArray) or result.shape != shape:
+            return NotImplemented
         a, b = (x.flat if isinstance(x, DeviceArray) else x for x in (a, b))
         launch(kernels.vector_map(f, kinds), blocks_for(result.size), a, b, result.flat)
         return result
@@ -362,3 +370,8 @@ class DeviceArray(NDArrayOperatorsMixin):
             kernels.vector_extreme(sign), blocks, self.flat, partial, shared=8 * THREADS
         )
         return float(np.max(partial.copy_to_host()))
+
+
+def _check_all(axis: int | None) -> None:
+    if axis is not None:
+        raise TypeError(f"axis must be None, got {axis!r}: use numpy.asarray(...)")

@@ -103,6 +103,7 @@ class CudaRows(Rows):
         column_major: bool = False,
     ) -> None:
         self._x, self._host, self._shape = x, host, shape
+        self._arrays = ()  # none on the host that count as memory of a fit
         self.n_rows, d = shape
         self._dtype = np.dtype(dtype)
         self.columns = columns or plain_columns(d)
@@ -414,7 +415,7 @@ class CudaRows(Rows):
         )
         return column_sums(partial)
 
-    def gram(self, h: Vector) -> Array:
+    def _gram(self, h: Vector) -> Array:
         r, columns = DeviceArray.of(h), self._n_columns
         library = _cupy() if self.layout is not CSR and self._x else None
         if library is not None and columns > LIBRARY_COLUMNS:
@@ -589,7 +590,7 @@ class CudaRows(Rows):
         Z = self.class_predictions(W)
         R = DeviceArray.empty(len(W), self.n_rows)
         value = self._mean(kernels.class_slopes(), [Z], 0.0, [y, s, R])
-        return Z, value, self._class_gradient(self._rmatvec(R) / self.n_rows)
+        return Z, value, self._gradients(self._rmatvec(R) / self.n_rows)
 
     def class_hess_vec(self, P: Vector, weights: Vector, V: Array) -> Array:
         P, weights = DeviceArray.of(P), DeviceArray.of(weights)
@@ -604,7 +605,7 @@ class CudaRows(Rows):
             weights.data,
             U.data,
         )
-        return self._class_gradient(self._rmatvec(U))
+        return self._gradients(self._rmatvec(U))
 
     def _fuses_classes(self, n_classes: int) -> bool:
         """Whether a thread can keep the sums of a column for all classes."""
@@ -637,11 +638,16 @@ class CudaRows(Rows):
         return column_sums(partial)
 
     def _class_sums(self, total: Array, n_classes: int) -> Array:
-        return self._class_gradient(total[:-1].reshape(n_classes, -1))
+        return self._gradients(total[:-1].reshape(n_classes, -1))
+
+    def _gradients(self, total: Array) -> Array:
+        """Gradients from sums for each class, those of the ones last."""
+        return self.columns.class_gradient(total[:, :-1], total[:, -1])
 
     def class_hessian(self, P: Vector, weights: Vector) -> Array:
         P, weights = DeviceArray.of(P), DeviceArray.of(weights)
         m, d = len(P) - 1, self.n_params
+        self._require_matrix(m * d)
         H = np.empty((m, d, m, d))
         h = DeviceArray.empty(self.n_rows)
         with self._one_read():
@@ -656,7 +662,7 @@ class CudaRows(Rows):
                         b,
                         h.data,
                     )
-                    H[a, :, b] = H[b, :, a] = self.gram(h)
+                    H[a, :, b] = H[b, :, a] = self._gram(h)
         return H
 
     def class_probabilities(self, Z: Vector) -> Vector:
@@ -672,8 +678,7 @@ class CudaRows(Rows):
         return self._mean(kernels.class_mean_along(), vectors[:2], t, vectors[2:])
 
     def _raw_matrix(self, W: Array) -> Array:
-        U, constants = self._raw_classes(W)
-        return np.column_stack([U, constants])
+        return np.array([np.append(*self.columns.to_raw(w)) for w in W])
 
 
 @functools.cache

@@ -317,6 +317,14 @@ class TestVectors:
             assert isinstance(got, _cuda_device.DeviceArray)
             np.testing.assert_allclose(np.asarray(got), expected, rtol=1e-14)
 
+    def test_in_place(self, pair):
+        a, b, x, y = pair
+        before = x
+        x *= 0.5
+        x -= y
+        assert x is before
+        np.testing.assert_allclose(np.asarray(x), 0.5 * a - b, rtol=1e-14)
+
     def test_sums_and_extremes(self, pair):
         a, _, x, _ = pair
         np.testing.assert_allclose(np.sum(x), a.sum(), rtol=1e-13)
@@ -348,6 +356,8 @@ class TestVectors:
             x[np.array([True, False, True, True])]
         with pytest.raises(TypeError, match=r"__array_ufunc__|supported"):
             np.exp(x)
+        with pytest.raises(TypeError, match="axis must be None, got 0"):
+            x.max(axis=0)
         with pytest.raises(ValueError, match="do not match"):
             x + _cuda_device.DeviceArray.of(np.ones(3))
 
