@@ -224,6 +224,18 @@ def test_secular_equation_of_spectra_and_gradients_over_many_orders():
         assert step.inner_iterations <= 25
 
 
+@pytest.mark.parametrize("curvature", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("sigma", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_secular_equation_of_one_eigenvector_starts_from_its_root(
+    curvature, sigma, size
+):
+    # (curvature + nu) nu / sigma = size is a quadratic; what is left is rounding.
+    values, g = np.array([-1.0, curvature]), np.array([0.0, size])
+    step = secular_cubic(values, g, sigma)
+    assert 1 <= step.inner_iterations <= 2
+
+
 @EVERY
 def test_inputs_are_not_modified(rng, solve):
     H, g = symmetric(rng, 5), 1e-3 * rng.standard_normal(5)

@@ -263,6 +263,15 @@ def test_secular_equation_of_spectra_and_gradients_over_many_orders():
         assert step.inner_iterations <= 25
 
 
+@pytest.mark.parametrize("size", [1e-290, 1e-305, 3e-310, 1e-317])
+def test_gradient_too_small_to_count_along_the_bottom_is_the_hard_case(size):
+    # The shift from the pole would be a number below the smallest normal one.
+    step = secular_trust_region(np.array([-1.0, 1.0]), np.array([size, 1.0]), 2.0)
+    np.testing.assert_allclose(np.abs(step.vector), [math.sqrt(3.75), 0.5], rtol=1e-14)
+    assert step.multiplier == pytest.approx(1.0, rel=1e-14)
+    assert step.inner_iterations <= 10
+
+
 def test_one_eigendecomposition_serves_every_radius_and_sigma(rng, monkeypatch):
     calls, eigh = [], scipy.linalg.eigh
 
@@ -312,6 +321,18 @@ def test_model_that_is_not_finite_is_called_inconsistent(solve, where):
     step = solve(H, g, 1.0)
     assert step.status == "inconsistent"
     assert not step.model_decrease > 0.0
+
+
+@pytest.mark.parametrize("where", ["H", "g"])
+def test_exact_step_of_a_model_that_is_not_finite_is_no_number(where):
+    H, g = np.eye(3), np.ones(3)
+    (H if where == "H" else g)[0] = np.nan
+    spectrum = Spectrum(H)
+    for step in (spectrum.trust_region(g, 1.0), spectrum.cubic(g, 1.0)):
+        assert np.isnan(step.vector).all()
+        assert math.isnan(step.model_decrease)
+        assert math.isnan(step.multiplier)
+        assert step[2:4] == (0, "inconsistent")
 
 
 @EVERY
