@@ -412,6 +412,20 @@ def test_each_shift_is_factorised_anew_and_its_own_factor_used(rng, monkeypatch)
         np.testing.assert_allclose(step.vector, damped, rtol=1e-8)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["H", "g"])
+def test_cholesky_of_a_model_that_is_not_finite_or_zero_factorises_nothing(where, bad):
+    H, g = np.zeros((3, 3)), np.zeros(3)
+    zero = more_sorensen(H, g, radius=1.0)
+    np.testing.assert_array_equal(zero.vector, 0.0)
+    assert zero[1:] == (0.0, 0, "converged", 0.0)
+    (H if where == "H" else g)[0] = bad
+    step = more_sorensen(H, g, radius=1.0)
+    assert np.isnan(step.vector).all()
+    assert math.isnan(step.model_decrease)
+    assert step[2:4] == (0, "inconsistent")
+
+
 def test_failed_factorisation_bounds_the_shift_from_below(rng):
     for _ in range(50):
         H = np.asfortranarray(symmetric(rng, 9))
@@ -739,15 +753,23 @@ def test_steihaug_sees_no_curvature_outside_the_space_of_the_gradient():
     np.testing.assert_array_equal(step.vector, [-1.0, 0.0])
 
 
-@pytest.mark.parametrize("radius", [0.1, 1e3])
-def test_steihaug_makes_one_product_an_iteration(rng, radius):
-    H, g, calls = spd(rng, 9), rng.standard_normal(9), []
+@pytest.mark.parametrize(
+    ("shift", "radius", "status"),
+    [
+        (0.0, 0.1, "boundary"),
+        (0.0, 1e3, "converged"),
+        (2.0, 1e3, "negative_curvature"),
+    ],
+)
+def test_steihaug_makes_one_product_an_iteration(rng, shift, radius, status):
+    H, g, calls = spd(rng, 9) - shift * np.eye(9), rng.standard_normal(9), []
 
     def matvec(v):
         calls.append(v)
         return H @ v
 
     step = steihaug(matvec, g, radius=radius, rtol=1e-8, max_iter=50)
+    assert step.status == status
     assert step.inner_iterations == len(calls)
 
 
@@ -770,4 +792,6 @@ def test_steihaug_keeps_the_last_step_before_a_product_that_is_no_number(rng):
     step = steihaug(matvec, g, radius=50.0, rtol=1e-9, max_iter=9)
     good = truncated(H, g, 50.0, max_iter=2)
     assert step.status == "inconsistent"
+    assert step.inner_iterations == 3
     np.testing.assert_array_equal(step.vector, good.vector)
+    assert step.model_decrease == good.model_decrease
