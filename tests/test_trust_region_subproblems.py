@@ -628,6 +628,17 @@ def test_residual_with_a_start_counts_the_gradient_outside_the_space(rng, rtol):
     assert step.status == "converged"
 
 
+def test_loose_tolerance_with_a_start_is_met_by_the_residual_itself(rng):
+    # Gradient and coupling outside the space are not orthogonal: signs matter.
+    for rtol in (0.5, 0.3, 0.1):
+        for _ in range(10):
+            H, g = spd(rng, 30), rng.standard_normal(30)
+            start = g + rng.standard_normal(30)
+            step = lanczos(H, g, 100.0, rtol=rtol, start=start)
+            error = np.linalg.norm(H @ step.vector + g) / np.linalg.norm(g)
+            assert error <= rtol * (1.0 + 1e-8)
+
+
 def test_start_in_a_small_invariant_space_does_not_hide_the_gradient():
     H, g, start = np.diag(np.arange(1.0, 9.0)), np.ones(8), np.zeros(8)
     start[:2] = 1.0
