@@ -103,6 +103,7 @@ def test_product_that_is_no_number_gives_none(rng):
     result = smallest_eigenvalue(lambda v: v * np.nan, 10, tol=0.1, delta=0.1, rng=rng)
     assert np.isnan(result.value)
     assert np.all(np.isnan(result.direction))
+    assert result.n_products == 1
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,9 @@ def test_krylov_vectors_stay_orthonormal_and_make_the_matrix_tridiagonal(rng):
     T = np.diag(space.diagonal)
     T += np.diag(space.beta[:-1], 1) + np.diag(space.beta[:-1], -1)
     np.testing.assert_allclose((Q * values) @ Q.T, T, atol=1e-12)
+    rows = np.abs(T).sum(axis=1)
+    rows[-1] += space.beta[-1]
+    assert space.norm == pytest.approx(rows.max(), rel=1e-14)
     rest = Q * values - T @ Q
     np.testing.assert_allclose(rest[:-1], 0.0, atol=1e-12)
     np.testing.assert_allclose(rest[-1], space.beta[-1] * space.following, atol=1e-12)

@@ -426,6 +426,44 @@ def test_cholesky_of_a_model_that_is_not_finite_or_zero_factorises_nothing(where
     assert step[2:4] == (0, "inconsistent")
 
 
+def test_cholesky_inside_the_ball_takes_one_factorisation(rng):
+    H, g = spd(rng, 8), rng.standard_normal(8)
+    step = more_sorensen(H, g, radius=1e3)
+    assert step[2:] == (1, "converged", 0.0)
+
+
+def test_matrix_that_is_singular_to_rounding_has_no_factor_at_a_shift_of_zero():
+    tiny = 1e-15
+    for pivot, nu, usable in [
+        (1e-14, 0.0, True),
+        (1e-16, 0.0, False),
+        (0.0, 1e-9, True),
+    ]:
+        H = np.asfortranarray(np.diag([1.0, pivot]))
+        factor, bound = more_sorensen_module._factorise(H, nu, tiny)
+        assert (factor is not None) == usable
+        assert bound == 0.0
+
+
+def test_bounds_of_the_shift_are_the_better_of_gershgorin_and_frobenius():
+    arrow = np.zeros((10, 10))
+    arrow[0, 1:] = arrow[1:, 0] = 1.0
+    for H, norm, expected in [
+        (np.diag([-2.0, 1.0, 3.0]), 0.0, (2.0, 2.0)),
+        (np.diag([-2.0, 1.0, 3.0]), 9.0, (6.0, 11.0)),
+        (arrow, 0.0, (0.0, math.sqrt(18.0))),
+        (arrow, 6.0, (6.0 - math.sqrt(18.0), 6.0 + math.sqrt(18.0))),
+    ]:
+        found = more_sorensen_module._bounds(H, norm)
+        assert found == pytest.approx(expected, rel=1e-5)
+        assert found[1] > expected[1]
+
+
+@pytest.mark.parametrize("low", [0.0, 1e-9, 0.5, 1.9])
+def test_next_shift_lies_inside_the_bracket(low):
+    assert low < more_sorensen_module._between(low, 2.0) < 2.0
+
+
 def test_failed_factorisation_bounds_the_shift_from_below(rng):
     for _ in range(50):
         H = np.asfortranarray(symmetric(rng, 9))
@@ -637,6 +675,13 @@ def test_loose_tolerance_with_a_start_is_met_by_the_residual_itself(rng):
             step = lanczos(H, g, 100.0, rtol=rtol, start=start)
             error = np.linalg.norm(H @ step.vector + g) / np.linalg.norm(g)
             assert error <= rtol * (1.0 + 1e-8)
+
+
+def test_start_along_the_gradient_leaves_nothing_of_it_outside():
+    H, g = np.diag(np.repeat([1.0, 2.0, 3.0], 5)), np.ones(15)
+    step = lanczos(H, g, 100.0, rtol=1e-6, start=2.0 * g)
+    assert step[2:4] == (3, "converged")
+    np.testing.assert_allclose(step.vector, -g / np.diag(H), rtol=1e-9)
 
 
 def test_start_in_a_small_invariant_space_does_not_hide_the_gradient():
