@@ -125,9 +125,8 @@ class SDCA:
             dual, w = _start(problem, loss, l2, state.point)
         else:
             dual, w = state.dual.copy(), state.point.w.copy()
-        if (
-            problem.l2[-1] == 0.0
-        ):  # the intercept for these dual variables and the new centre
+        if problem.l2[-1] == 0.0:
+            # The intercept for these dual variables and the new centre.
             w[-1] += (problem.weights @ dual) / (problem.n_samples * l2[-1])
         w = samples.dual_ascent(loss, l2, samples.shuffled(rng), w, dual)
         return SDCAState(
