@@ -12,6 +12,7 @@ This is the only module (with ``backends/cuda.py``) that calls Numba's decorator
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 import logging
@@ -170,8 +171,9 @@ class _CacheFile:
             temporary.unlink(missing_ok=True)
             raise
         for path in self._folder.glob(f"{self._base}.*.tmp"):  # of killed processes
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # removed by another one
+                if time.time() - path.stat().st_mtime > _ABANDONED:
+                    path.unlink()
 
 
 class _GuardedCache(FunctionCache):  # type: ignore[misc]  # Numba has no types
