@@ -37,6 +37,7 @@ needs_data = pytest.mark.skipif(
     reason=f"no data files: set {_lookup.VARIABLE} to their folder",
 )
 real_cache_folder = _lookup.cache_folder
+pooch_downloader = _lookup._pooch_downloader
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,7 @@ def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     monkeypatch.delenv(_lookup.VARIABLE, raising=False)
     monkeypatch.setattr(_lookup, "cache_folder", lambda: folder)
+    monkeypatch.setattr(_lookup, "_pooch_downloader", pooch_downloader)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     return folder
 
