@@ -32,7 +32,7 @@ from numba import njit
 from numba.core import config, event
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
-from numba.extending import register_jitable
+from numba.extending import overload
 
 __all__ = ["compile_seconds", "compiled", "inlinable"]
 
@@ -78,6 +78,11 @@ def inlinable(**options: Any) -> Callable[[Any], Any]:
 
     The function stays an ordinary Python function. Applying the decorator twice does
     no harm, so losses may register functions that a user has registered already.
+
+    What LLVM does not inline becomes a symbol of the kernel's code, named after the
+    content of the function: kernels cached by different processes may call different
+    functions of one name, as the closures of a factory or what a notebook defines
+    twice, and a process that loads both would take the first for the second.
     """
 
     def wrap(func: Any) -> Any:
@@ -86,10 +91,31 @@ def inlinable(**options: Any) -> Callable[[Any], Any]:
             raise TypeError(f"a plain Python function can be compiled, got {func!r}")
         if not hasattr(func, "jit_options"):
             setattr(func, "jit_options", _canonical(options))  # noqa: B010  # for mypy
-            register_jitable(**options)(func) if options else register_jitable(func)
+
+            @overload(func, jit_options=options, strict=False)  # type: ignore[untyped-decorator]
+            def named(*args: Any, **kwargs: Any) -> Any:
+                return _named_by_content(func)
+
         return func
 
     return wrap
+
+
+def _named_by_content(func: FunctionType) -> FunctionType:
+    """Copy of a function whose qualified name, which Numba makes symbols of, is unique.
+
+    Made as a kernel is compiled: all that the function calls has been defined by then.
+    """
+    copy = FunctionType(
+        func.__code__,
+        func.__globals__,
+        func.__name__,
+        func.__defaults__,
+        func.__closure__,
+    )
+    copy.__kwdefaults__, copy.__module__ = func.__kwdefaults__, func.__module__
+    copy.__qualname__ = f"{func.__qualname__}.{_fingerprint(func, set())[:24]}"
+    return copy
 
 
 class _CompileClock(event.Listener):  # type: ignore[misc]  # Numba has no types

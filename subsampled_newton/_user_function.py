@@ -123,7 +123,7 @@ def _reason(text: str) -> str:
     if returned:
         return _plain(returned.group(1))
     outer, *inner = text.split(_NESTED)
-    while inner and "'register_jitable" in outer[outer.rfind("in function '") :]:
+    while inner and "'inlinable." in outer[outer.rfind("in function '") :]:
         outer = inner.pop(0)
     lines = [line.strip() for line in outer.splitlines() if line.strip()]
     lines = [line for line in lines if "Failed in nopython mode" not in line] or [text]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,18 +15,7 @@ from subsampled_newton._elementary import exp
 from subsampled_newton._jit import inlinable
 from subsampled_newton.losses import LOGISTIC, SQUARED, PointwiseLoss, SoftmaxLoss
 
-__all__ = ["DualLoss", "SampleLoss", "dual_loss", "own_name", "sample_loss"]
-
-
-def own_name(func: Any) -> Any:
-    """Rename a closure that LLVM may not inline, before it is made `inlinable`.
-
-    Kernels are cached by different processes. Where two of them call closures of one
-    factory, Numba may have given these the same name, and the linker of a process that
-    loads both kernels takes the first for the second.
-    """
-    func.__qualname__ = f"{func.__qualname__}.{uuid.uuid4().hex}"
-    return func
+__all__ = ["DualLoss", "SampleLoss", "dual_loss", "sample_loss"]
 
 
 class SampleLoss(NamedTuple):
@@ -49,17 +37,14 @@ def sample_loss(loss: PointwiseLoss | SoftmaxLoss) -> SampleLoss:
     d1, d2, pointwise_value = loss.d1, loss.d2, loss.value
 
     @inlinable()
-    @own_name
     def residual(z: Any, y: float, out: Any) -> None:
         out[0] = d1(z[0], y)
 
     @inlinable()
-    @own_name
     def value(z: Any, y: float) -> float:
         return pointwise_value(z[0], y)
 
     @inlinable()
-    @own_name
     def curvature(z: Any, y: float) -> float:
         return abs(d2(z[0], y))
 
@@ -72,7 +57,6 @@ def _softmax(loss: SoftmaxLoss) -> SampleLoss:
     share = 1.0 / (n_classes + root)
 
     @inlinable()
-    @own_name
     def value(z: Any, y: float) -> float:
         # Predictions of the classes from their coordinates: see softmax_model.
         total = 0.0

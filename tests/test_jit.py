@@ -500,3 +500,21 @@ def test_library_functions_in_closures_are_told_apart():
 
     library = (math.sin, math.cos, np.sin, np.cos)
     assert len({_fingerprint(make(f), set()) for f in library}) == 4
+
+
+def test_functions_of_one_name_cached_by_two_processes_do_not_mix(tmp_path):
+    """LLVM makes symbols of what it does not inline, as of products class by class."""
+    code = """
+        import numpy as np
+        from subsampled_newton import as_rows
+        X, W = np.random.default_rng(0).standard_normal((2, 9, 9))
+        for order in {!r}:
+            Z = as_rows(np.asarray(X, order=order)).class_predictions(W)
+            assert np.allclose(Z, W @ X.T, rtol=1e-12, atol=0.0), order
+        print("true")
+    """
+    env = environment(tmp_path, PACKAGE.parent)
+    for orders in ("C", "F", "CF", "FC"):
+        assert finish(start(code.format(orders), env))
+    names = {path.name for path in cache_files(tmp_path)}
+    assert len(names) == 2, names

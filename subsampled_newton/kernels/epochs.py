@@ -24,7 +24,6 @@ import numpy as np
 
 from subsampled_newton._jit import compiled, inlinable
 from subsampled_newton._prefetch import prefetch
-from subsampled_newton.sample_losses import own_name
 
 __all__ = [
     "FRACTION",
@@ -184,7 +183,6 @@ def line_search(value, n_outputs):
     """
 
     @inlinable()
-    @own_name
     def search(z, r, trial, y, weight, norm, L):
         squared = 0.0  # ||grad||^2 over the weight
         for c in range(n_outputs):
