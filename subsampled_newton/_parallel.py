@@ -44,7 +44,7 @@ _pool_lock = threading.Lock()
 
 def bounds(
     n_rows: int, n_elements: int, part_size: int = 1, cost: int = 1
-) -> np.ndarray:
+) -> list[int]:
     """Row ranges of the blocks: block k is ``bounds[k]:bounds[k + 1]``.
 
     Parameters
@@ -67,7 +67,7 @@ def bounds(
     n_blocks = max(1, min(useful, most, n_rows))
     if n_blocks < 16:  # few are to be shared out evenly: 1, 2, 4 or 8
         n_blocks = 1 << (n_blocks.bit_length() - 1)
-    return np.arange(n_blocks + 1) * n_rows // n_blocks
+    return [k * n_rows // n_blocks for k in range(n_blocks + 1)]
 
 
 def n_threads() -> int:
@@ -123,24 +123,25 @@ def run(block: Callable[[int], Any], n_blocks: int) -> list[Any]:
     """
     results: list[Any] = [None] * n_blocks
     tickets = itertools.count()  # next() is atomic
-    stop = threading.Event()
+    stop = False
 
     def work() -> None:
-        while not stop.is_set() and (k := next(tickets)) < n_blocks:
+        nonlocal stop
+        while not stop and (k := next(tickets)) < n_blocks:
             try:
                 results[k] = block(k)
             except BaseException:
-                stop.set()
+                stop = True
                 raise
 
-    helpers = _submit(work, min(n_threads(), n_blocks) - 1)
+    helpers = _submit(work, min(n_threads(), n_blocks) - 1) if n_blocks > 1 else []
     try:
         work()
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
     except BaseException as error:  # Ctrl-C as well: let the helpers leave their loop
-        stop.set()
+        stop = True
         for helper in helpers:
             helper.cancel()
         if as_interrupt(error) is not error:

@@ -46,8 +46,6 @@ SKETCH_COPIES = 6
 """Of a sketch: with those of its QR factorisation."""
 MATRIX_COPIES = 4
 """A matrix, two copies of it while it is scaled and factored, and some of vectors."""
-TILE = 256
-"""Columns of a matrix that are mirrored at a time."""
 GRAM_MAX_PARAMS = 250
 """Up to here our kernel for Gram matrices is faster than BLAS on copied blocks."""
 
@@ -396,7 +394,7 @@ class Rows(ABC):
     def _n_raw(self) -> int:
         return len(self.columns.scale)
 
-    def _edges(self, part_size: int, cost: int = 1) -> NDArray[np.int64]:
+    def _edges(self, part_size: int, cost: int = 1) -> list[int]:
         self.work.rows_read += self.n_rows
         return _parallel.bounds(self.n_rows, self._n_elements, part_size, cost)
 
@@ -642,10 +640,7 @@ def host_array(X: Any) -> Any:
 def fill_symmetric(lower: Array, size: int) -> Array:
     """Fill the upper half of the leading block from the lower one."""
     full = np.ascontiguousarray(lower[:size, :size])
-    for j in range(0, size, TILE):  # in place: the matrix may be all that fits
-        diagonal = full[j : j + TILE, j : j + TILE]
-        diagonal[...] = np.tril(diagonal) + np.tril(diagonal, -1).T
-        full[j : j + TILE, j + TILE :] = full[j + TILE :, j : j + TILE].T
+    gram.mirror(full)
     return full
 
 

@@ -158,13 +158,10 @@ class NonlinearModel(FiniteSum):
         used = a != 0.0
         return products @ direction, products[used].T @ a[used]
 
-    def blocks(self) -> NDArray[np.int64]:
+    def blocks(self) -> list[int]:
         """Ranges of rows that are worth a thread; they depend on the shape alone."""
         cost = ROW_COST * math.ceil(self.n_params / 8)
-        edges: NDArray[np.int64] = _parallel.bounds(
-            self.n_samples, cost * self.n_samples
-        )
-        return edges
+        return _parallel.bounds(self.n_samples, cost * self.n_samples)
 
     def at(self, w: ArrayLike) -> NonlinearPoint:
         return NonlinearPoint(self, as_vector(w, self.n_params))

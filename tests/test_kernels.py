@@ -11,7 +11,8 @@ from subsampled_newton._tile import add_tile
 from subsampled_newton.kernels import fused, gram, linear, pointwise
 from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR
 
-# Around the blocks of 128 rows, the 8 rows and the 4 columns that loops take at a time.
+# Around the blocks of 128 rows, the 8 rows and the 4 columns that loops take at a time,
+# and the vectors of 8 columns, strips of 32 and rows of 64 of `_tile`.
 SHAPES = [
     (1, 1),
     (1, 5),
@@ -25,6 +26,12 @@ SHAPES = [
     (129, 5),
     (257, 9),
     (200, 17),
+    (3, 9),
+    (4, 40),
+    (70, 33),
+    (66, 54),
+    (21, 64),
+    (20, 65),
 ]
 any_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 

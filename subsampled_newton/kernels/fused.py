@@ -9,8 +9,8 @@ import functools
 import numpy as np
 
 from subsampled_newton._jit import compiled
-from subsampled_newton.kernels.linear import BLOCK, total
-from subsampled_newton.kernels.rows import Layout
+from subsampled_newton.kernels.linear import total
+from subsampled_newton.kernels.rows import BLOCK, Layout
 
 __all__ = ["evaluate"]
 
@@ -21,15 +21,16 @@ def evaluate(layout: Layout, value, d1):
 
     ``out`` receives ``sum_i s_i d1_i x_i``, ``sum_i s_i d1_i``, ``sum_i s_i value_i``.
     """
-    dot, axpy = layout.dot, layout.axpy
+    dot, axpy, block_rows = layout.dot, layout.axpy, layout.block_rows
 
     @compiled()
     def evaluate_kernel(x, lo, hi, y, s, w, offset, z, out):
         n_columns = out.size - 2
         r = np.empty(BLOCK)
         f = np.empty(BLOCK)
-        for start in range(lo, hi, BLOCK):
-            stop = min(start + BLOCK, hi)
+        step = block_rows(n_columns)
+        for start in range(lo, hi, step):
+            stop = min(start + step, hi)
             n = stop - start
             z_block, y_block, s_block = z[start:stop], y[start:stop], s[start:stop]
             dot(x, start, stop, w, offset, z_block)

@@ -5,12 +5,15 @@ import functools
 import numpy as np
 
 from subsampled_newton._jit import compiled
-from subsampled_newton._tile import TILE_COLUMNS, TILE_ROWS, add_tile
+from subsampled_newton._tile import TILE_COLUMNS, TILE_ROWS, add_tile, scale_rows
 
-__all__ = ["gram_csr", "gram_dense"]
+__all__ = ["gram_csr", "gram_dense", "mirror"]
 
 GROUP = 64
 """Rows that are shifted and scaled into a buffer at a time; 32 to 128 are alike."""
+
+TILE = 32
+"""Side of the squares that `mirror` reads by rows and writes by columns."""
 
 
 @functools.cache
@@ -39,7 +42,9 @@ def gram_dense(column_major: bool):
                         value = (column[i] - shift[j]) * scale[j]
                         rows[i, j] = value
                         weighted[i, j] = h[start + i] * value
-            else:
+            elif not scale_rows(
+                X[start : start + n], shift, scale, h[start : start + n], rows, weighted
+            ):
                 for i in range(n):
                     row, copy = rows[i], weighted[i]
                     for j in range(d):
@@ -77,3 +82,14 @@ def gram_csr():
             out[last, last] += h[i]
 
     return gram_csr_kernel
+
+
+@compiled()
+def mirror(square):
+    """Copy the lower half of a square matrix to its upper half."""
+    n = square.shape[0]
+    for i0 in range(0, n, TILE):
+        for j0 in range(0, i0 + 1, TILE):
+            for i in range(i0, min(i0 + TILE, n)):
+                for j in range(j0, min(j0 + TILE, i)):
+                    square[j, i] = square[i, j]

@@ -5,7 +5,8 @@ import functools
 import numpy as np
 
 from subsampled_newton._jit import compiled
-from subsampled_newton.kernels.linear import BLOCK, total
+from subsampled_newton.kernels.linear import total
+from subsampled_newton.kernels.rows import BLOCK
 
 __all__ = ["mean_along", "weighted"]
 

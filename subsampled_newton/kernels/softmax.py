@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from subsampled_newton._jit import compiled, inlinable
-from subsampled_newton.kernels.linear import BLOCK, total
-from subsampled_newton.kernels.rows import Layout
+from subsampled_newton.kernels.linear import total
+from subsampled_newton.kernels.rows import BLOCK, Layout
 from subsampled_newton.losses import softmax_normalise, softmax_value
 
 __all__ = [
@@ -35,12 +35,13 @@ by entry: three times the time of a product in vector code, for a quarter of the
 @functools.cache
 def matvec(layout: Layout):
     """Kernel that fills ``out[:, lo:hi]`` with predictions."""
-    class_dot = layout.class_dot
+    class_dot, block_rows = layout.class_dot, layout.block_rows
 
     @compiled()
     def softmax_matvec_kernel(x, lo, hi, w, offset, out):
-        for start in range(lo, hi, BLOCK):
-            stop = min(start + BLOCK, hi)
+        step = block_rows(w.size // offset.size)
+        for start in range(lo, hi, step):
+            stop = min(start + step, hi)
             class_dot(x, start, stop, w, offset, out[:, start:stop])
 
     return softmax_matvec_kernel
@@ -54,6 +55,7 @@ def evaluate(layout: Layout):
     (n_classes + 1) the sums of the factors and that of the losses.
     """
     class_dot, class_axpy = layout.class_dot, layout.class_axpy
+    block_rows = layout.block_rows
 
     @compiled()
     def softmax_evaluate_kernel(x, lo, hi, y, s, w, offset, z, g, sums):
@@ -61,8 +63,9 @@ def evaluate(layout: Layout):
         p = np.empty((n_classes, BLOCK))
         top, others, first = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
         f = np.empty(BLOCK)
-        for start in range(lo, hi, BLOCK):
-            stop = min(start + BLOCK, hi)
+        step = block_rows(g.size // n_classes)
+        for start in range(lo, hi, step):
+            stop = min(start + step, hi)
             n = stop - start
             y_block, s_block = y[start:stop], s[start:stop]
             class_dot(x, start, stop, w, offset, z[:, start:stop])
@@ -91,14 +94,16 @@ def hess_vec(layout: Layout):
     ``D_i = diag(p_i) - p_i p_i'``; ``v`` and ``g`` are as the layout wants them.
     """
     class_dot, class_axpy = layout.class_dot, layout.class_axpy
+    block_rows = layout.block_rows
 
     @compiled()
     def softmax_hess_vec_kernel(x, lo, hi, p, s, v, offset, g, sums):
         n_classes = offset.size
         u = np.empty((n_classes, BLOCK))
         largest, center, mean = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-        for start in range(lo, hi, BLOCK):
-            stop = min(start + BLOCK, hi)
+        step = block_rows(g.size // n_classes)
+        for start in range(lo, hi, step):
+            stop = min(start + step, hi)
             n = stop - start
             s_block = s[start:stop]
             for i in range(n):

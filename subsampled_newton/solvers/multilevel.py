@@ -17,14 +17,18 @@ from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.sampling import bernoulli, uniform
 from subsampled_newton.solvers._descent import descend
-from subsampled_newton.solvers._driver import State, minimize
-from subsampled_newton.solvers.newton import NewtonState, SubsampledNewton
+from subsampled_newton.solvers._driver import State
+from subsampled_newton.solvers.newton import SubsampledNewton
 from subsampled_newton.subproblems.newton import bfgs_update, newton_step
 
 __all__ = ["MultilevelNewton", "MultilevelState"]
 
 MIN_ROWS_PER_PARAM = 20
 """A smaller sample has a Hessian that is wrong by more than sqrt(1 / 20) somewhere."""
+MIN_ROWS = 2000
+"""A step on fewer costs as much as on these, for all that is around the loops."""
+MAX_STEPS = 20
+"""On a sample: another one is better than a sample solved with difficulty."""
 SETTLED = 1e-4
 """Decrement below which the Hessian stays: it changes by about the square root, 1 %,
 less than the sample misjudges it."""
@@ -207,25 +211,19 @@ class MultilevelNewton:
         """Minimize on a tenth of the sample, then on the sample."""
         n, d = part.n_samples, part.n_params
         levels = [part]
-        first = uniform(n, max(n // 10, MIN_ROWS_PER_PARAM * d), rng)
-        if first.rows is not None:
-            levels.insert(0, part.restrict(first.rows))
-        w = state.point.w
+        if n // 10 >= MIN_ROWS:
+            first = uniform(n, max(n // 10, MIN_ROWS_PER_PARAM * d), rng)
+            if first.rows is not None:
+                levels.insert(0, part.restrict(first.rows))
+        w, newton = state.point.w, SubsampledNewton(1.0)
         for level in levels:
-            accuracy = 0.3 * d / level.n_samples
-
-            def accurate(inner: State, accuracy: float = accuracy) -> bool:
-                assert isinstance(inner, NewtonState)
-                return inner.decrement < accuracy
-
-            w = minimize(
-                level,
-                SubsampledNewton(1.0),
-                w,
-                tol=0.0,
-                max_iter=20,
-                callback=accurate,
-            ).w
+            inner = newton.init(level, level.at(w), rng)
+            for _ in range(MAX_STEPS):
+                inner = newton.step(level, inner, rng)
+                accurate = inner.decrement < 0.3 * d / level.n_samples
+                if accurate or inner.outcome is not None:
+                    break
+            w = inner.point.w
         point = problem.at(w)
         if not point.value <= state.value_estimate:
             point = problem.at(state.point.w)
