@@ -52,6 +52,7 @@ from subsampled_newton.solvers.nesterov import Nesterov
 from subsampled_newton.solvers.newton import SubsampledNewton
 from subsampled_newton.solvers.sag import SAG
 from subsampled_newton.solvers.saga import SAGA
+from subsampled_newton.solvers.sampled_start import SampledStart
 from subsampled_newton.solvers.sdca import SDCA
 from subsampled_newton.solvers.sgd import SGD
 from subsampled_newton.solvers.sketched import SketchedLeastSquares
@@ -97,6 +98,7 @@ __all__ = [
     "Result",
     "Ridge",
     "Rows",
+    "SampledStart",
     "SigmoidLeastSquaresClassifier",
     "SketchedLeastSquares",
     "Smoothness",

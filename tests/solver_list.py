@@ -29,6 +29,7 @@ from subsampled_newton import (
     MultilevelNewton,
     Nesterov,
     NonlinearModel,
+    SampledStart,
     SoftmaxModel,
     Spectral,
     SubsampledNewton,
@@ -166,6 +167,8 @@ SOLVERS = {
         TrustRegion(1.0, subproblem="steihaug"), ALL, deterministic=True
     ),
     "sampled trust-region": Entry(TrustRegion(0.2), ALL),
+    "sampled start": Entry(SampledStart(TrustRegion(1.0)), ALL),
+    "sampled start of lbfgs": Entry(SampledStart(LBFGS(), start=LBFGS()), MODELS),
     "inexact trust-region": Entry(TrustRegion(0.2, gradient_sample=0.2), ALL),
     "leverage trust-region": Entry(TrustRegion(0.2, sampling="leverage"), MODELS),
     "cubic": Entry(CubicRegularization(1.0), ALL, deterministic=True),

@@ -163,7 +163,7 @@ class ThreadedFault(Fault):
 
 
 def test_failure_in_any_thread_is_raised_and_the_next_fit_is_right(monkeypatch):
-    Z, labels = make_classification(30_000, 6, flip_y=0.2, random_state=0)
+    Z, labels = make_classification(60_000, 6, flip_y=0.2, random_state=0)
     model = LogisticRegression(n_jobs=3, random_state=0)
     clean = clone(model).fit(Z, labels)
     others, k = 0, 1

@@ -69,6 +69,7 @@ from subsampled_newton.solvers.nesterov import Nesterov
 from subsampled_newton.solvers.newton import SubsampledNewton
 from subsampled_newton.solvers.sag import SAG
 from subsampled_newton.solvers.saga import SAGA
+from subsampled_newton.solvers.sampled_start import SampledStart
 from subsampled_newton.solvers.sdca import SDCA
 from subsampled_newton.solvers.sgd import SGD
 from subsampled_newton.solvers.svrg import SVRG
@@ -91,6 +92,7 @@ SOLVERS: dict[str, Solver] = {
     "newton-cg": SubsampledNewton(1.0, linear_solver="cg"),
     "multilevel-newton": MultilevelNewton(),
     "dual-start-newton": DualStartNewton(),
+    "sampled-start": SampledStart(),
     "subsampled-newton": SubsampledNewton(),
     "subsampled-newton-cg": SubsampledNewton(linear_solver="cg"),
     "subsampled-newton-leverage": SubsampledNewton(0.01, sampling="leverage"),
@@ -468,7 +470,8 @@ def _choose(problem: LinearModel) -> Solver:
         fraction = max(0.05, 400 * d / n)  # 400 rows for each parameter
         if not sampled or fraction > 0.5:
             return TrustRegion(1.0)
-        return TrustRegion(Growing(fraction, 1.5))  # a fixed sample has no last digits
+        # A fixed sample has no last digits.
+        return SampledStart(TrustRegion(Growing(fraction, 1.5)))
     if d > FORMED_MAX_PARAMS:
         on_host = isinstance(problem.rows, DenseRows | CSRRows)  # single rows are read
         if (

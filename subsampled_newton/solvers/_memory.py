@@ -58,8 +58,9 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     The matrices are there for solvers that form one: Newton's method with
     ``"cholesky"``, `MultilevelNewton`, Levenberg-Marquardt, direct and sketched least
     squares; up to 3000 parameters also conjugate gradients, trust-region and cubic
-    methods. f is the part of the rows that is copied: the Hessian sample. Sketches have
-    their own rows, QR factorisations a block of 8 p rows for each thread.
+    methods. f is the part of the rows that is copied: the Hessian sample, and that of a
+    start. Sketches have their own rows, QR factorisations a block of 8 p rows for each
+    thread.
 
     The function of a `FiniteSum` of your own is not counted.
 
@@ -89,6 +90,10 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     if isinstance(problem, LinearModel):
         outputs = problem.outputs[0] if problem.outputs else 1
         row_bytes = sum(array.nbytes for array in problem.rows._arrays) // n
+    if name == "SampledStart":
+        rows = min(n, int(max(vars(solver)["fraction"] * n, 20.0 * p)))
+        copy = rows * (row_bytes + 8 * (2 + 2 * outputs))
+        return copy + memory_needed(problem, vars(solver)["solver"])
     a, b = ROWS.get(name, (4, 7))
     if vars(solver).get("sampling") == "leverage":
         a += LEVERAGE

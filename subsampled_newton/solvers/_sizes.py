@@ -119,7 +119,10 @@ class Lemma(Fixed):
 
 @dataclass(frozen=True)
 class Growing(Fixed):
-    """``ceil(factor * size)`` rows next, up to all: superlinear convergence."""
+    """``ceil(factor * size)`` rows next, up to all: superlinear convergence.
+
+    All rows come after half of them, whose copy costs as much as it saves.
+    """
 
     size: float | int = 0.01
     factor: float = 1.5
@@ -136,7 +139,8 @@ class Growing(Fixed):
         step_size: float,
         decrement: float,
     ) -> int:
-        return min(problem.n_samples, math.ceil(self.factor * int(state.sample_size)))
+        size = math.ceil(self.factor * int(state.sample_size))
+        return size if 2 * size <= problem.n_samples else problem.n_samples
 
 
 @dataclass(frozen=True)
