@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from subsampled_newton import (
     LOGISTIC,
+    CubicRegularization,
     LinearModel,
     LinearRegression,
     LogisticRegression,
@@ -17,6 +18,8 @@ from subsampled_newton import (
     NonlinearLeastSquares,
     Ridge,
     SigmoidLeastSquaresClassifier,
+    SoftmaxModel,
+    Status,
     SubsampledNewton,
     TrustRegion,
     minimize,
@@ -135,10 +138,6 @@ def test_powers_of_two_and_order_of_units_change_no_bit(solver):
     np.testing.assert_array_equal(scaled.history_["value"], plain.history_["value"])
 
 
-LIMITED = {"subsampled-cubic": 1e-7, "subsampled-trust-region": 1e-7}
-"""Their steps are judged by the decrease of F, which is rounding before w is exact."""
-
-
 @pytest.mark.parametrize("y", [two, three], ids=["two", "three"])
 def test_all_solvers_of_convex_problems_agree_to_1e_8(y):
     model = LogisticRegression(alpha=1e-2, random_state=0)
@@ -157,11 +156,26 @@ def agree(model, reference, solvers, y):
         fit = clone(model).set_params(solver=solver, tol=1e-10, max_iter=5000)
         fit.fit(X, y)
         found = np.column_stack([np.atleast_2d(fit.coef_), np.ravel(fit.intercept_)])
-        np.testing.assert_allclose(
-            found, expected, rtol=0, atol=LIMITED.get(solver, 1e-8), err_msg=solver
-        )
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8, err_msg=solver)
         if reference == "newton":  # the bound of what is left is 0 for this purpose
             assert fit.result_.suboptimality_bound <= 1e-12
+
+
+@pytest.mark.parametrize("method", [TrustRegion, CubicRegularization])
+def test_a_sampled_hessian_reaches_the_rounding_of_the_gradient(method):
+    """Steps are judged by the decrease of F, which is rounding before w is exact."""
+    problem = SoftmaxModel(X, three, l2=1e-2)
+    for seed in range(4):
+        solver, states = method(0.05), []
+        found = minimize(
+            problem, solver, tol=0, max_iter=200, seed=seed, callback=states.append
+        )
+        assert found.status is Status.PRECISION
+        assert found.gradient_norm <= 1e-15
+        assert states[-1].rejections == 4  # three other samples
+    for solver in (method(1.0), method(0.05, paper_compat=True)):
+        minimize(problem, solver, tol=0, seed=0, callback=states.append)
+        assert states[-1].rejections == 1  # no other sample, or as published
 
 
 # More rows, so that there are several blocks to add.

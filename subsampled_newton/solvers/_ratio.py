@@ -209,10 +209,14 @@ class RatioSolver(ABC):
             )
         if not accepted and state.rejections == MAX_REJECTIONS:
             outcome = Status.SMALL_STEP
+        again = (state.rejections + 1) % RESAMPLE == 0
         if not accepted and not sampled:
             limited = step.multiplier * norm * norm > predicted
             if 0.0 < first <= ROUNDING * abs(point.value) and not limited:
-                outcome = Status.PRECISION
+                # A step of another sample may still make the gradient smaller.
+                again = state.rejections < RESAMPLE and not self.paper_compat
+                if not (again and self._samples(problem, state)):
+                    outcome = Status.PRECISION
             elif norm <= EPS * float(np.linalg.norm(point.w)):
                 outcome = Status.SMALL_STEP
         if not accepted:
@@ -237,7 +241,7 @@ class RatioSolver(ABC):
             return self._moved(problem, state, trial.point)
         rejections = state.rejections + 1
         state = replace(state, rejections=rejections)
-        if rejections % RESAMPLE or not (sampled or self._samples(problem, state)):
+        if not again or not (sampled or self._samples(problem, state)):
             return state
         rows = state.gradient_rows
         if self.adaptive_gradient and not self.paper_compat:

@@ -39,8 +39,9 @@ class TrustRegion(RatioSolver):
     1. s minimizes ``g's + s'H_S s / 2`` over ``||s|| <= radius``;
     2. ``ratio = (F(w) - F(w + s)) / (-g's - s'H_S s / 2)`` with the full F;
     3. below ``good``: reject, halve the radius, try again with the same model (with new
-       samples after three rejections); otherwise accept; above ``very_good`` double the
-       radius if the step has reached it, else multiply it by 1.2.
+       samples after three rejections, after each one where F is flat to rounding);
+       otherwise accept; above ``very_good`` double the radius if the step has reached
+       it, else multiply it by 1.2.
 
     Negative curvature is used, so the method leaves saddle points; a stationary point
     is reported as converged only after the smallest eigenvalue of the full Hessian has
