@@ -1,4 +1,4 @@
-"""Mutation run: python -m tests.mutation losses linesearch [--sample 60].
+"""Mutation run: python -m tests.mutation losses linesearch [--sample 60 --lines 21-40].
 
 Every mutant is the module with one operator, number or comparison changed; the tests
 of that module run on it without JIT, fastest first, until one fails. A mutant that no
@@ -23,14 +23,13 @@ import argparse
 import gc
 import importlib
 import io
-import itertools
 import json
 import random
-import re
 import signal
 import sys
 import time
 import tokenize
+from collections.abc import Container
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -86,23 +85,28 @@ TOKENS = {"+=": "-=", "-=": "+=", "*=": "/=", "/=": "*=", "min": "max", "max": "
 TOKENS |= {"minimum": "maximum", "maximum": "minimum"}
 
 
-def mutants(path: Path) -> list[tuple[int, str, str]]:
-    """Line, description and source text of every mutant of a file."""
+def mutants(path: Path, wanted: Container[int]) -> list[tuple[int, str, str]]:
+    """Line, description and source text of every mutant of the wanted lines."""
+    from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
     source, found = path.read_text(), set()
+    nodes = list(ast_nodes(get_ast(source)))
     for name in OPERATORS:
         operator = get_operator(f"core/{name}")()
-        for occurrence in itertools.count():
-            text = mutate_code(source, operator, occurrence)
-            if text is None:
-                break
-            found.add(text)
+        places = [
+            place for node in nodes for place in operator.mutation_positions(node)
+        ]
+        for occurrence, (start, _) in enumerate(places):
+            if start[0] in wanted:
+                found.add(mutate_code(source, operator, occurrence))
     lines = source.splitlines(keepends=True)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.string in TOKENS and token.type in (tokenize.OP, tokenize.NAME):
             row, (lo, hi) = token.start[0] - 1, (token.start[1], token.end[1])
+            if row + 1 not in wanted:
+                continue
             line = lines[row][:lo] + TOKENS[token.string] + lines[row][hi:]
             found.add("".join([*lines[:row], line, *lines[row + 1 :]]))
     result = []
@@ -257,7 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="+", choices=TESTS)
     parser.add_argument("--sample", type=int, help="a seeded sample of so many")
-    parser.add_argument("--only", default="", help="a pattern in 'line: old -> new'")
+    parser.add_argument("--lines", nargs="+", type=span, help="of these: 21 30-40")
     parser.add_argument("--tests", nargs="+", help="files other than usual: losses")
     options = parser.parse_args()
     for library in ("mpmath", "hypothesis", "numba", "sklearn.linear_model", "pandas"):
@@ -269,10 +273,19 @@ def main() -> None:
     settings.load_profile("mutation")
     for module in options.modules:
         files = options.tests or TESTS[module]
-        examine(module, files, options.only, options.sample)
+        lines = set().union(*options.lines) if options.lines else range(10**6)
+        examine(module, files, lines, options.sample)
 
 
-def examine(module: str, tests: list[str], only: str, sample: int | None) -> None:
+def span(text: str) -> range:
+    """Lines from "30-40" or "30"."""
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def examine(
+    module: str, tests: list[str], lines: Container[int], sample: int | None
+) -> None:
     """Print the mutants of a module that no test notices, and how many there were."""
     start = time.monotonic()
     name = f"subsampled_newton.{module}"
@@ -280,8 +293,7 @@ def examine(module: str, tests: list[str], only: str, sample: int | None) -> Non
     files = [f"tests/test_{file}.py" for file in tests]
     ignored = "ignore::pytest.PytestAssertRewriteWarning"  # Hypothesis is imported
     arguments = ["-q", "-p", "no:cacheprovider", "-W", ignored, *files]
-    every = mutants(path)
-    chosen = [m for m in every if re.search(only, f"{m[0]}: {m[1]}")]
+    chosen = every = mutants(path, lines)
     if sample and sample < len(chosen):
         chosen = sorted(random.Random(0).sample(chosen, sample))
     reader, writer = os.pipe()
