@@ -209,6 +209,15 @@ class LinearModel(FiniteSum):
         l2 = self.l2[: self.rows.n_params]
         return approximate_leverage(sketch, projected, self.n_samples, l2, rng)
 
+    @property
+    def bound_rows(self) -> int:
+        """Rows that `suboptimality_bound` copies; 0 where it needs none."""
+        free = int(np.sum(self.l2 == 0.0))
+        if not (self.convex and 0 < free <= FREE_MAX_PARAMS and free < len(self.l2)):
+            return 0
+        few = min(512, FEW_ELEMENTS // self.n_params)
+        return min(self.n_samples, max(1, few, min(4096, self.n_samples // 16)))
+
     def suboptimality_bound(self, point: Point) -> float:
         """Guaranteed bound of ``F(w) - min F`` at a point, up to rounding errors of g.
 
@@ -220,14 +229,12 @@ class LinearModel(FiniteSum):
         convex, so that theirs is at most t times the change of ``g_U``. Costs less than
         a read of the rows.
         """
+        size, n = self.bound_rows, self.n_samples
+        if size == 0:
+            return super().suboptimality_bound(point)
         penalised = self.l2 > 0.0
         free = np.flatnonzero(~penalised)
-        if not (self.convex and 0 < len(free) <= FREE_MAX_PARAMS and np.any(penalised)):
-            return super().suboptimality_bound(point)
-        n = self.n_samples
         # Evenly spaced: some rows of every kind, and no random numbers.
-        few = min(512, FEW_ELEMENTS // self.n_params)
-        size = min(n, max(1, few, min(4096, n // 16)))
         part = self.restrict(np.arange(size) * n // size)
         w, gradient, share = point.w, point.gradient, size / n
         z, _, before = part.evaluate(w)

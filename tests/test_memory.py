@@ -39,6 +39,8 @@ CASES = [(shape, "auto") for shape in SHAPES] + [
     ("tall", "subsampled-newton"),
     ("wide", "newton"),
     ("wide", "cholesky"),
+    ("wide", "lbfgs"),
+    ("wide", "nesterov"),
     ("softmax", "lbfgs"),
     ("softmax", "trust-region"),
     ("sparse tall", "newton-cg"),

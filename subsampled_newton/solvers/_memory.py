@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from subsampled_newton import _parallel
+from subsampled_newton._smoothness import GRAM_MAX_PARAMS
 from subsampled_newton.data import SKETCH_COPIES
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.nonlinear_model import NonlinearModel
@@ -58,9 +59,11 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     The matrices are there for solvers that form one: Newton's method with
     ``"cholesky"``, `MultilevelNewton`, Levenberg-Marquardt, direct and sketched least
     squares; up to 3000 parameters also conjugate gradients, trust-region and cubic
-    methods. f is the part of the rows that is copied: the Hessian sample, and that of a
-    start. Sketches have their own rows, QR factorisations a block of 8 p rows for each
-    thread.
+    methods; up to 2000 columns fixed steps, whose constants are eigenvalues. f is the
+    part of the rows that is copied: that of a start, and the Hessian sample or, with an
+    intercept and if those are more, n / 16 rows and at most 4096 (of small data 65536
+    numbers) for ``suboptimality_bound``. Sketches have their own rows, QR
+    factorisations a block of 8 p rows for each thread.
 
     The function of a `FiniteSum` of your own is not counted.
 
@@ -106,6 +109,11 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     if name in ("TrustRegion", "CubicRegularization") and p > EXACT_MAX_PARAMS:
         numbers += p * min(p, vars(solver)["max_inner"])  # the basis of Lanczos' method
     rows = _copied(solver, problem)
+    if isinstance(problem, LinearModel):
+        rows = max(rows, problem.bound_rows)
+        d = problem.rows.n_params
+        if d <= GRAM_MAX_PARAMS and _steps_by_eigenvalues(solver):
+            numbers += d * d * max(MATRICES, threads + 4)
     size = vars(solver).get("sketch_size")
     if name == "SketchedLeastSquares":
         size = size or sketch_size(vars(solver)["embedding"], n, p)
@@ -136,6 +144,12 @@ def _forms(solver: object, p: int) -> bool:
         "WhitenedLeastSquares",
         "SketchedLeastSquares",
     )
+
+
+def _steps_by_eigenvalues(solver: object) -> bool:
+    """Whether the steps of a gradient method need the constants of the problem."""
+    full = type(solver).__name__ in ("GradientDescent", "Nesterov", "HeavyBall")
+    return full and vars(solver)["step_size"] in (None, "auto", "1/L", "2/(L+mu)")
 
 
 def _copied(solver: object, problem: FiniteSum) -> int:
