@@ -4,6 +4,9 @@ A file is written with every freedom of the format and, more or less often, with
 mistakes; its bytes may then be changed. What `datasets.read_libsvm` makes of it must be
 what a slow parser makes of it, which knows nothing but the format: the same numbers to
 the bit, or a `ValueError` that names the same line.
+
+The first million of seed 0: 450,082 read, the others refused, none wrongly (November
+2026, Python 3.11, NumPy 2.4; a quarter of an hour of one core).
 """
 
 import argparse
