@@ -84,7 +84,7 @@ def approximate_leverage(
     S = count_sketch(n + d, n_buckets, rng)
     ridge = S[:, n:] @ np.diag(np.sqrt(l2))
     W = whitener(sketch(S[:, :n]) + ridge)
-    n_probes = max(1, d // 2)
     if d >= 16:  # below, the projection would cost more than it saves
+        n_probes = d // 2
         W = W @ (rng.standard_normal((W.shape[1], n_probes)) / np.sqrt(n_probes))
     return projected_norms(W)

@@ -65,8 +65,6 @@ TESTS = {
     "separation": ["separation"],
 }
 """Test files by module of the package."""
-SLOW = 1.5
-"""Seconds of computing after which a test is left out."""
 
 SWAPS = ["Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "FloorDiv_Mul", "Pow_Mul"]
 COMPARISONS = [
@@ -215,9 +213,10 @@ def survives(action, limit: float) -> bool:
 class Run:
     """Plugin of pytest: instead of one loop over the tests, one for every mutant."""
 
-    def __init__(self, name, chosen):
+    def __init__(self, name, chosen, most):
         self.name, self.chosen, self.seconds = name, chosen, {}
-        self.survivors, self.slow, self.limit, self.cap = [], [], 0.0, SLOW
+        self.survivors, self.slow, self.limit = [], [], 0.0
+        self.most = self.cap = most
 
     def failed(self, items) -> bool:
         for item in items:
@@ -235,7 +234,7 @@ class Run:
         signal.signal(signal.SIGVTALRM, lambda *_: pytest.skip("too slow"))
         if self.failed(items):
             return True
-        self.slow = [k for k, seconds in self.seconds.items() if seconds > SLOW]
+        self.slow = [k for k, seconds in self.seconds.items() if seconds > self.most]
         items = [item for item in items if item.nodeid not in self.slow]
         items.sort(key=lambda item: self.seconds[item.nodeid])
         self.limit = 20.0 + 10.0 * sum(self.seconds[item.nodeid] for item in items)
@@ -246,7 +245,7 @@ class Run:
 
         def changed(text: str) -> bool:
             signal.signal(signal.SIGVTALRM, lambda *_: os._exit(1))
-            self.cap = 4.0 * SLOW
+            self.cap = 4.0 * self.most
             exchange(module, functions, text)
             return self.failed(items)
 
@@ -263,6 +262,8 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="a seeded sample of so many")
     parser.add_argument("--lines", nargs="+", type=span, help="of these: 21 30-40")
     parser.add_argument("--tests", nargs="+", help="files other than usual: losses")
+    parser.add_argument("--keyword", default="", help="of their tests, as pytest's -k")
+    parser.add_argument("--slow", type=float, default=1.5, help="seconds: left out")
     options = parser.parse_args()
     for library in ("mpmath", "hypothesis", "numba", "sklearn.linear_model", "pandas"):
         importlib.import_module(library)
@@ -274,7 +275,7 @@ def main() -> None:
     for module in options.modules:
         files = options.tests or TESTS[module]
         lines = set().union(*options.lines) if options.lines else range(10**6)
-        examine(module, files, lines, options.sample)
+        examine(module, files, lines, options)
 
 
 def span(text: str) -> range:
@@ -284,7 +285,7 @@ def span(text: str) -> range:
 
 
 def examine(
-    module: str, tests: list[str], lines: Container[int], sample: int | None
+    module: str, tests: list[str], lines: Container[int], options: argparse.Namespace
 ) -> None:
     """Print the mutants of a module that no test notices, and how many there were."""
     start = time.monotonic()
@@ -293,12 +294,13 @@ def examine(
     files = [f"tests/test_{file}.py" for file in tests]
     ignored = "ignore::pytest.PytestAssertRewriteWarning"  # Hypothesis is imported
     arguments = ["-q", "-p", "no:cacheprovider", "-W", ignored, *files]
+    arguments += ["-k", options.keyword] if options.keyword else []
     chosen = every = mutants(path, lines)
-    if sample and sample < len(chosen):
-        chosen = sorted(random.Random(0).sample(chosen, sample))
+    if options.sample and options.sample < len(chosen):
+        chosen = sorted(random.Random(0).sample(chosen, options.sample))
     reader, writer = os.pipe()
     if os.fork() == 0:
-        run = Run(name, chosen)
+        run = Run(name, chosen, options.slow)
         pytest.main(arguments, plugins=[run])
         with os.fdopen(writer, "w") as file:
             json.dump([run.limit, run.slow, run.survivors], file)

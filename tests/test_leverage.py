@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse as sp
 
 from subsampled_newton import Columns, as_rows
-from subsampled_newton.embeddings import RowSample
-from subsampled_newton.leverage import coherence, leverage_scores
+from subsampled_newton.embeddings import RowSample, SparseSign
+from subsampled_newton.leverage import coherence, leverage_scores, sketched_leverage
 
 exact = pytest.mark.parametrize("method", ["qr", "cholesky"])
 
@@ -168,6 +168,27 @@ def test_a_smaller_eps_gives_more_accurate_scores(rng):
     assert errors[1] < 0.05
 
 
+def test_size_of_the_sketch(rng, monkeypatch):
+    def draw(n, size, rng):
+        raise LookupError(size)
+
+    monkeypatch.setattr(SparseSign, "draw", draw)
+    size = 4 * 3 + 128  # columns; 2 (4 / eps)**2
+    A = rng.standard_normal((2 * size + 1, 3))
+    with pytest.raises(LookupError, match=f"^{size}$"):
+        leverage_scores(A, method="sketch", eps=0.5, rng=rng)
+    # Where a sketch would have as many rows as half of the data the scores are exact.
+    scores = leverage_scores(A[1:], method="sketch", eps=0.5, rng=rng)
+    np.testing.assert_allclose(scores, leverage_scores(A[1:]), rtol=1e-9)
+
+
+def test_sketched_scores_of_scaled_rows(rng):
+    A, scale = rng.standard_normal((1000, 3)), np.exp(rng.standard_normal(1000))
+    scores = sketched_leverage(as_rows(A), np.zeros(3), rng, scale=scale)
+    expected = leverage_scores(A * scale[:, None])
+    np.testing.assert_allclose(scores, expected, rtol=1e-9)
+
+
 def test_approximate_ridge_scores(rng):
     # A'A is about 3000 I: these weights divide the scores by ten.
     A, l2 = rng.standard_normal((3000, 6)), 27_000.0
@@ -205,6 +226,7 @@ def test_samples_by_score_embed_where_uniform_ones_of_that_size_do_not(rng):
     ("arguments", "message"),
     [
         ({"l2": -1.0}, "l2 must be >= 0, a number or of shape"),
+        ({"l2": math.inf}, "l2 must be >= 0.*got inf"),
         ({"l2": [1.0, 2.0]}, r"l2 must be >= 0, a number or of shape \(3,\)"),
         ({"method": "svd"}, "method must be one of .*got 'svd'"),
         ({"method": "sketch"}, "rng must be a numpy.random.Generator"),
@@ -213,5 +235,6 @@ def test_samples_by_score_embed_where_uniform_ones_of_that_size_do_not(rng):
 def test_bad_arguments_are_named(rng, arguments, message):
     with pytest.raises(ValueError, match=message):
         leverage_scores(rng.standard_normal((9, 3)), **arguments)
-    with pytest.raises(ValueError, match=r"eps must be in \(0, 1\), got 1.0"):
-        leverage_scores(np.eye(3), method="sketch", eps=1.0, rng=rng)
+    for eps in (1.0, 0.0, -0.5):
+        with pytest.raises(ValueError, match=rf"eps must be in \(0, 1\), got {eps}"):
+            leverage_scores(np.eye(3), method="sketch", eps=eps, rng=rng)

@@ -57,6 +57,10 @@ def test_whitener_makes_the_gram_matrix_a_projection(rng):
     assert W.shape == (6, 4)
     np.testing.assert_allclose(W.T @ F.T @ F @ W, np.eye(4), atol=1e-10)
     assert whitener(np.zeros((5, 3))).shape == (3, 0)
+    # What is below the rounding of as many rows is no direction.
+    Q = np.linalg.qr(rng.standard_normal((1000, 2)))[0]
+    assert whitener(Q * [1.0, 5e-14]).shape == (2, 1)
+    assert whitener(Q * [1.0, 1e-12]).shape == (2, 2)
 
 
 @pytest.mark.parametrize("d", [5, 40])
@@ -96,13 +100,40 @@ def test_approximate_scores_survive_dependent_columns(rng):
     assert np.mean((ratio > 1 / 3) & (ratio < 3)) >= 0.99
 
 
+@pytest.mark.parametrize(
+    ("d", "rank", "probes"), [(15, 15, 15), (16, 9, 8), (21, 21, 10)]
+)
+def test_scores_of_many_columns_come_from_half_as_many_probes(d, rank, probes, rng):
+    A = rng.standard_normal((400, rank)) @ rng.standard_normal((rank, d))
+    shapes = []
+
+    def projected_norms(M):
+        shapes.append(M.shape)
+        return ((A @ M) ** 2).sum(axis=1)
+
+    approximate_leverage(lambda S: S @ A, projected_norms, 400, np.zeros(d), rng)
+    assert shapes == [(d, probes)]
+
+
+@pytest.mark.parametrize(("d", "buckets"), [(3, 60), (499, 9980), (501, 10_000)])
+def test_twenty_buckets_a_column_and_ten_thousand_at_most(d, buckets, rng):
+    def sketch(S):
+        raise LookupError(S.shape)
+
+    with pytest.raises(LookupError) as raised:
+        approximate_leverage(sketch, np.ravel, 7, np.ones(d), rng)
+    assert raised.value.args == ((buckets, 7),)
+
+
 def test_count_sketch_has_one_sign_in_each_column(rng):
     S = count_sketch(500, 20, rng)
     assert sp.issparse(S)
     assert S.shape == (20, 500)
     np.testing.assert_array_equal(abs(S).sum(axis=0), 1.0)
     assert abs(S.sum()) < 5 * math.sqrt(500)
-    assert np.all(abs(S).sum(axis=1) < 25 + 5 * 5)
+    sizes = abs(S).sum(axis=1)
+    assert np.all(sizes > 0)
+    assert np.all(sizes < 25 + 5 * 5)
 
 
 def test_count_sketch_keeps_squared_norms_in_the_mean(rng):

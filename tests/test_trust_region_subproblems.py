@@ -838,6 +838,15 @@ def test_multiplier_of_steihaug_minimizes_the_residual(rng):
     assert step.multiplier > 0.0
 
 
+def test_steihaug_names_the_way_to_the_sphere_by_the_curvature():
+    g = np.array([1.0, 0.0])
+    step = truncated(0.1 * np.eye(2), g, 2.0)
+    assert step.status == "boundary"
+    assert step.multiplier == pytest.approx(0.4, rel=1e-14)
+    step = truncated(np.zeros((2, 2)), g, 2.0)
+    assert (step.status, step.multiplier) == ("negative_curvature", 0.5)
+
+
 def test_steihaug_keeps_the_last_step_before_a_product_that_is_no_number(rng):
     H, g, calls = spd(rng, 9), rng.standard_normal(9), []
 
