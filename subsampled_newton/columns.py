@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,11 +69,20 @@ class Columns:
     def n_params(self) -> int:
         return len(self.scale) + self.intercept
 
-    def to_raw(self, w: Array) -> tuple[Array, float]:
-        """Coefficients of the stored columns and the constant of the prediction."""
-        u = self.scale * w[: len(self.scale)]
-        constant = w[-1] if self.intercept else 0.0
-        return u, float(constant - self.shift @ u)
+    @cached_property
+    def _shifted(self) -> bool:
+        return bool(np.any(self.shift))
+
+    def to_raw(self, w: Array) -> tuple[Array, Any]:
+        """Coefficients of the stored columns and the constant of the prediction.
+
+        Of one vector of parameters, or of every row of a matrix of them.
+        """
+        u = w[..., : len(self.scale)] * self.scale
+        constant = w[..., -1].copy() if self.intercept else np.zeros(w.shape[:-1])
+        if self._shifted:
+            constant -= u @ self.shift
+        return u, constant[()]
 
     def from_raw(self, coef: Array, constant: float = 0.0) -> Array:
         """Inverse of `to_raw`."""
@@ -81,32 +92,15 @@ class Columns:
             w[-1] = constant + self.shift @ coef
         return w
 
-    def gradient(self, raw: Array, total: float) -> Array:
-        """Gradient in the parameters from ``X'r`` and ``sum(r)``."""
-        g = np.empty(self.n_params)
-        g[: len(self.scale)] = self.scale * (raw - self.shift * total)
+    def gradient(self, raw: Array, total: Any) -> Array:
+        """Gradient in the parameters from ``X'r`` and ``sum(r)``, for each r."""
+        g = np.empty((*raw.shape[:-1], self.n_params))
+        if self._shifted:
+            raw = raw - np.multiply.outer(total, self.shift)
+        np.multiply(raw, self.scale, out=g[..., : len(self.scale)])
         if self.intercept:
-            g[-1] = total
+            g[..., -1] = total
         return g
-
-    def to_raw_classes(self, W: Array) -> tuple[Array, Array]:
-        """`to_raw` of every row."""
-        U = W[:, : len(self.scale)] * self.scale
-        constants = W[:, -1].copy() if self.intercept else np.zeros(len(W))
-        if np.any(self.shift):
-            constants -= U @ self.shift
-        return U, constants
-
-    def class_gradient(self, raw: Array, totals: Array) -> Array:
-        """`gradient` of every row."""
-        G = np.empty((len(raw), self.n_params))
-        columns = G[:, : len(self.scale)]
-        if np.any(self.shift):
-            raw = raw - totals[:, None] * self.shift
-        np.multiply(raw, self.scale, out=columns)
-        if self.intercept:
-            G[:, -1] = totals
-        return G
 
     def transform(self, A: Array, ones: Array) -> Array:
         """``S [X, 1]`` in the parameters from ``S X`` (k, n_raw) and ``S 1`` (k,)."""

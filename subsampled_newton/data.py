@@ -342,7 +342,7 @@ class Rows(ABC):
 
     def _raw_classes(self, W: Array) -> tuple[Array, Array]:
         """Coefficients of the stored columns as the layout wants them, constants."""
-        U, constants = self.columns.to_raw_classes(W)
+        U, constants = self.columns.to_raw(W)
         return np.ascontiguousarray(U.T) if self.layout.by_column else U, constants
 
     def _class_gradient(self, total: Array, shape: tuple[int, ...]) -> Array:
@@ -351,7 +351,7 @@ class Rows(ABC):
         raw = total[:size].reshape(shape)
         if self.layout.by_column:
             raw = raw.T
-        return self.columns.class_gradient(raw, total[size:])
+        return self.columns.gradient(raw, total[size:])
 
     @abstractmethod
     def row_norms(self) -> Array:

@@ -642,7 +642,7 @@ class CudaRows(Rows):
 
     def _gradients(self, total: Array) -> Array:
         """Gradients from sums for each class, those of the ones last."""
-        return self.columns.class_gradient(total[:, :-1], total[:, -1])
+        return self.columns.gradient(total[:, :-1], total[:, -1])
 
     def class_hessian(self, P: Vector, weights: Vector) -> Array:
         P, weights = DeviceArray.of(P), DeviceArray.of(weights)
