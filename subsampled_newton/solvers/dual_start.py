@@ -8,6 +8,7 @@ method would spend most of its products. The later digits are the other way roun
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,8 @@ from subsampled_newton.solvers.sdca import SDCA, SDCAState
 
 __all__ = ["DualStartNewton"]
 
+LOOK = 4
+"""Visits for one evaluation of value and gradient, which costs half a visit."""
 ASCENT = SDCA()
 NEWTON = SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
 
@@ -32,7 +35,7 @@ class DualStartNewton:
     The direction of Newton's method comes from conjugate gradients, and nothing is
     formed: for data with more columns than a dense Hessian can have. It needs what
     `SDCA` needs: the logistic or the squared loss, and a ridge on every parameter but
-    the intercept.
+    the intercept. The trace has value and gradient at every fourth visit only.
 
     Parameters
     ----------
@@ -64,7 +67,9 @@ class DualStartNewton:
         assert isinstance(problem, LinearModel)
         if isinstance(state, SDCAState):
             if state.iteration < self.visits:
-                return ASCENT.step(problem, state, rng)
+                state = ASCENT.step(problem, state, rng)
+                unseen = state.iteration % LOOK > 0
+                return replace(state, gradient_estimate=math.inf if unseen else None)
             point = state.point
             if not point.value <= problem.value_at_zero():  # only the dual value grows
                 point = problem.at(np.zeros(problem.n_params))
