@@ -11,7 +11,7 @@ from where import require_device
 
 require_device()
 
-from numba import cuda  # noqa: E402
+from numba import cuda, float64  # noqa: E402
 
 from bench import gpu  # noqa: E402
 from subsampled_newton import LOGISTIC, PointwiseLoss, as_rows  # noqa: E402
@@ -403,3 +403,51 @@ def test_a_loss_of_the_user_runs_as_it_is(rng):
     test_data.close(value, np.mean(error**4))
     test_data.close(gradient, X.T @ (4.0 * error**3) / 9)
     test_data.close(device.pointwise(loss.d2, z, y, np.ones(9)), 12.0 * error**2)
+
+
+@pytest.mark.skipif(not _cuda_kernels.SIMULATED, reason="of the simulator")
+class TestSimulator:
+    """What `strict` sees and Numba's simulator does not."""
+
+    @pytest.mark.parametrize(("barriers", "step"), [(0, 1), (1, 3)])
+    def test_reads_before_others_have_written(self, barriers, step):
+        @cuda.jit
+        def kernel(out):
+            work = cuda.shared.array(0, float64)
+            t = cuda.threadIdx.x
+            for _ in range(barriers):  # then the threads run backwards
+                cuda.syncthreads()
+            work[t] = t
+            out[t] = work[(t + step) % 4]
+
+        out = cuda.to_device(np.zeros(4))
+        kernel[1, 4, 0, 32](out)
+        assert np.isnan(out.copy_to_host()).sum() == 3
+
+    def test_writes_before_others_have_read(self):
+        @cuda.jit
+        def kernel(out):
+            work = cuda.shared.array(0, float64)
+            t = cuda.threadIdx.x
+            for k in range(2):
+                work[t] = k
+                cuda.syncthreads()
+                out[k, t] = work[(t + 1) % 4]
+
+        out = cuda.to_device(np.zeros((2, 4)))
+        kernel[1, 4, 0, 32](out)
+        assert (out.copy_to_host()[0] == 1.0).any()
+
+    def test_barriers_that_not_all_threads_meet(self):
+        @cuda.jit
+        def kernel():
+            if cuda.threadIdx.x == 0:
+                cuda.syncthreads()
+
+        with pytest.raises(AssertionError, match="threads wait at"):
+            kernel[1, 2]()
+
+    def test_memory_that_nobody_has_written(self):
+        for dtype in (np.float32, np.float64):
+            array = _cuda_device.new_array((2, 3), dtype, "an array")
+            assert np.isnan(array.copy_to_host()).all()

@@ -1,7 +1,5 @@
 """Where these tests run: on a GPU, or in Numba's CUDA simulator."""
 
-import sys
-
 import pytest
 from numba import config
 
@@ -9,8 +7,9 @@ from numba import config
 def require_device():
     """Skip the module unless kernels can run."""
     if config.ENABLE_CUDASIM:
-        # Threads of the simulator wait for each other all the time.
-        sys.setswitchinterval(1e-5)
+        import strict
+
+        strict.install()
         return
     try:
         from subsampled_newton.backends import _cuda_device
