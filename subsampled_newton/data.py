@@ -598,7 +598,7 @@ def as_rows(X: Any, device: str | None = None) -> Rows:
         If rows on a GPU are asked for and numba-cuda is not installed, or no device is
         there.
     MemoryError
-        If a sparse matrix does not fit on the GPU.
+        If not even the buffers for parts of the rows fit on the GPU.
     """
     if device not in (None, "cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")

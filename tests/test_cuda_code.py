@@ -26,7 +26,12 @@ try:
     from numba import cuda
     from numba.cuda.cudadrv import nvvm
 
-    from subsampled_newton.backends import _cuda_kernels as kernels
+    from subsampled_newton.backends import _cuda_classes as classes
+    from subsampled_newton.backends import _cuda_entries as entries
+    from subsampled_newton.backends import _cuda_rows as kernels
+    from subsampled_newton.backends import _cuda_tiles as tiles
+    from subsampled_newton.backends import _cuda_vectors as vectors
+    from subsampled_newton.backends._cuda_gram import gram
 
     nvvm.NVVM()
 except Exception as error:
@@ -38,7 +43,7 @@ LOSSES = (
     *(huber(), pseudo_huber(), tukey()),
 )
 DEVICES = [(8, 0), (9, 0)]
-LAYOUTS = [kernels.ROW_MAJOR, kernels.COLUMN_MAJOR, kernels.CSR]
+LAYOUTS = [tiles.ROW_MAJOR, tiles.COLUMN_MAJOR, tiles.CSR]
 
 
 @pytest.fixture(params=DEVICES, ids=["sm_80", "sm_90"])
@@ -62,7 +67,7 @@ def ptx(request, monkeypatch):
 
 def rows_of(layout, dtype):
     entries = dtype[::1]
-    if layout is kernels.CSR:
+    if layout is tiles.CSR:
         entries = types.Tuple((entries, int32[::1], int32[::1]))
     else:
         entries = types.UniTuple(entries, 1)
@@ -84,23 +89,23 @@ def test_kernels_over_rows(layout, wide, ptx):
     x = rows_of(layout, float64 if wide else float32)
     end = (int64, MATRIX, int64)
     point = kernels.evaluation(LOGISTIC.value, LOGISTIC.d1)
-    vectors = (VECTOR,) * 4
+    four = (VECTOR,) * 4
     for code in (
         ptx(kernels.matvec(layout, wide, 3), *x, VECTOR, int64, MATRIX, int64),
         ptx(kernels.rmatvec(layout, wide, 3), *x, MATRIX, int64, *end),
         ptx(kernels.moments(layout, wide), *x, VECTOR, VECTOR, *end),
         ptx(kernels.row_norms(layout, wide), *x, *(VECTOR,) * 3, int64),
-        ptx(kernels.fused(layout, wide, point, 1), *x, *vectors, *end),
-        ptx(kernels.fused(layout, wide, point, 8), *x, *vectors, *end),
+        ptx(kernels.fused(layout, wide, point, 1), *x, *four, *end),
+        ptx(kernels.fused(layout, wide, point, 8), *x, *four, *end),
         *(
             ptx(
-                kernels.class_fused(layout, wide, 7, curved),
-                *(*x, *(VECTOR,) * 3, MATRIX, *end),
+                classes.class_fused(layout, wide, 7, curved),
+                *(*x, *(VECTOR,) * 4, *end),
             )
             for curved in (False, True)
         ),
         ptx(
-            kernels.gram(layout, wide),
+            gram(layout, wide),
             *(*x, *(VECTOR,) * 3, int64, int64[:, ::1], MATRIX, int64),
         ),
     ):
@@ -114,26 +119,26 @@ def test_kernels_over_rows(layout, wide, ptx):
 
 @pytest.mark.parametrize("itemsize", [4, 8])
 def test_shared_memory_suffices_for_every_shape(itemsize):
-    threads, most = kernels.THREADS, kernels.MAX_SHARED
-    for columns in range(1, kernels.MAX_FUSED + 1):
-        shape = kernels.tiles(10**6, columns, itemsize)
+    threads, most = tiles.THREADS, tiles.MAX_SHARED
+    for columns in range(1, tiles.MAX_FUSED + 1):
+        shape = tiles.tiles(10**6, columns, itemsize)
         doubles = threads + shape.height
-        assert kernels.shared_bytes(shape, doubles, itemsize) <= most
-        for K in range(1, kernels.CLASS_CHUNK + 1):
-            narrow = kernels.tiles(10**6, min(columns, threads), itemsize)
+        assert tiles.shared_bytes(shape, doubles, itemsize) <= most
+        for K in range(1, tiles.CLASS_CHUNK + 1):
+            narrow = tiles.tiles(10**6, min(columns, threads), itemsize)
             doubles = K * narrow.height  # of rmatvec
-            assert kernels.shared_bytes(narrow, doubles, itemsize) <= most
+            assert tiles.shared_bytes(narrow, doubles, itemsize) <= most
             if columns <= threads:
-                shape = kernels.tiles(10**6, columns, itemsize, n_classes=K)
+                shape = tiles.tiles(10**6, columns, itemsize, n_classes=K)
                 doubles = K * (threads + shape.height)
-                assert kernels.shared_bytes(shape, doubles, itemsize) <= most
+                assert tiles.shared_bytes(shape, doubles, itemsize) <= most
                 assert shape.height >= 8
 
 
 def test_loads_of_a_tile_wait_together(ptx):
-    x = rows_of(kernels.ROW_MAJOR, float64)
+    x = rows_of(tiles.ROW_MAJOR, float64)
     point = kernels.curvature_product()
-    kernel = kernels.fused(kernels.ROW_MAJOR, True, point, 1)
+    kernel = kernels.fused(tiles.ROW_MAJOR, True, point, 1)
     code = ptx(kernel, *x, *(VECTOR,) * 4, int64, MATRIX, int64)
     order = re.findall(r"\b(ld\.global|st\.shared)\.f64", code)
     assert order[:8] == ["ld.global"] * 4 + ["st.shared"] * 4
@@ -142,10 +147,10 @@ def test_loads_of_a_tile_wait_together(ptx):
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 def test_losses(loss, ptx):
     for name in ("value", "d1", "d2", "gauss_newton"):
-        check(ptx(kernels.weighted(getattr(loss, name)), *(VECTOR,) * 4))
+        check(ptx(vectors.weighted(getattr(loss, name)), *(VECTOR,) * 4))
     check(
         ptx(
-            kernels.mean_along(loss.value),
+            vectors.mean_along(loss.value),
             *(VECTOR, VECTOR, float64, VECTOR, VECTOR, MATRIX),
         )
     )
@@ -168,9 +173,9 @@ def test_a_loss_of_the_user(ptx):
         return 12.0 * helper(z, y)
 
     loss = PointwiseLoss("quartic", value, d1, d2, (0.0, float("inf")))
-    x = rows_of(kernels.ROW_MAJOR, float64)
+    x = rows_of(tiles.ROW_MAJOR, float64)
     kernel = kernels.fused(
-        kernels.ROW_MAJOR, True, kernels.evaluation(loss.value, loss.d1), 1
+        tiles.ROW_MAJOR, True, kernels.evaluation(loss.value, loss.d1), 1
     )
     check(ptx(kernel, *x, *(VECTOR,) * 4, int64, MATRIX, int64))
 
@@ -178,40 +183,38 @@ def test_a_loss_of_the_user(ptx):
 def test_kernels_over_vectors(ptx):
     z = (MATRIX, VECTOR)
     for code in (
-        ptx(kernels.column_sums(), MATRIX, int64, int64, VECTOR),
-        ptx(kernels.class_slopes(), MATRIX, float64, VECTOR, VECTOR, MATRIX, MATRIX),
+        ptx(vectors.column_sums(), MATRIX, int64, int64, VECTOR),
+        ptx(classes.class_slopes(), *(VECTOR,) * 4, MATRIX),
         ptx(
-            kernels.class_mean_along(), MATRIX, MATRIX, float64, VECTOR, VECTOR, MATRIX
+            classes.class_mean_along(), MATRIX, MATRIX, float64, VECTOR, VECTOR, MATRIX
         ),
-        ptx(kernels.class_probabilities(), MATRIX, MATRIX),
-        ptx(kernels.class_curvature(), *z, MATRIX),
-        ptx(kernels.pair_weights(), *z, int64, int64, VECTOR),
-        ptx(kernels.vector_sum_of(kernels.product_of), VECTOR, VECTOR, MATRIX),
-        ptx(kernels.vector_extreme(1.0), VECTOR, MATRIX),
-        ptx(kernels.vector_sum_classes(), MATRIX, VECTOR),
-        ptx(kernels.vector_gather(), MATRIX, INDICES, MATRIX),
+        ptx(classes.class_probabilities(), VECTOR, int64, VECTOR),
+        ptx(classes.class_curvature(), VECTOR, VECTOR, VECTOR),
+        ptx(classes.pair_weights(), *z, int64, int64, VECTOR),
+        ptx(vectors.vector_sum_of(vectors.product_of), VECTOR, VECTOR, MATRIX),
+        ptx(vectors.vector_extreme(1.0), VECTOR, MATRIX),
+        ptx(vectors.vector_sum_classes(), MATRIX, VECTOR),
+        ptx(vectors.vector_gather(), MATRIX, INDICES, MATRIX),
         ptx(kernels.gather_rows(), VECTOR, int64, int64, INDICES, int64, MATRIX),
     ):
         check(code)
     # Of any strides: not for a loop that matters.
     assert ".entry" in ptx(kernels.copy_strided(), types.Array(float64, 2, "A"), MATRIX)
-    for f in kernels.UFUNCS.values():
-        code = ptx(kernels.vector_map(f, "aa"), VECTOR, VECTOR, VECTOR)
+    for f in vectors.UFUNCS.values():
+        code = ptx(vectors.vector_map(f, "aa"), VECTOR, VECTOR, VECTOR)
         assert ".entry" in code
-        ptx(kernels.vector_map(f, "as"), VECTOR, float64, VECTOR)
-        ptx(kernels.vector_map(f, "sa"), float64, VECTOR, VECTOR)
+        ptx(vectors.vector_map(f, "as"), VECTOR, float64, VECTOR)
+        ptx(vectors.vector_map(f, "sa"), float64, VECTOR, VECTOR)
 
 
 def test_kernels_over_entries(ptx):
-    x = types.Tuple((float64[::1], int32[::1], int32[::1]))
+    x = rows_of(tiles.CSR, float64)
+    segments = types.Tuple((float32[::1], int32[::1], INDICES))
     for code in (
-        ptx(kernels.csr_matvec(), x, int64, int64, int64, MATRIX, MATRIX),
-        ptx(kernels.csr_row_norms(), x, VECTOR, VECTOR, VECTOR),
-        ptx(
-            kernels.csc_segments(False),
-            *(float32[::1], int32[::1], INDICES, MATRIX, MATRIX),
-        ),
-        ptx(kernels.csc_columns(), MATRIX, INDICES, MATRIX),
+        ptx(entries.csr_matvec(), *x, MATRIX, MATRIX, int64),
+        ptx(entries.csr_row_norms(), *x, VECTOR, VECTOR, VECTOR, int64),
+        ptx(entries.csc_segments(False), segments, MATRIX, int64, MATRIX),
+        ptx(entries.csc_columns(), MATRIX, INDICES, MATRIX),
     ):
         check(code)
 

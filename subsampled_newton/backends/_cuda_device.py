@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import sys
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import cuda
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
-from subsampled_newton.backends import _cuda_kernels as kernels
-from subsampled_newton.backends._cuda_kernels import (
+from subsampled_newton.backends import _cuda_vectors as vectors
+from subsampled_newton.backends._cuda_tiles import (
     BLOCKS,
     LANES,
     REDUCE_THREADS,
+    SIMULATED,
     THREADS,
+    cuda,
+    settings,
 )
 
 __all__ = [
@@ -27,13 +30,15 @@ __all__ = [
     "allocate",
     "blocks_for",
     "check_device",
+    "checked_rows",
     "column_sums",
     "free_memory",
     "launch",
     "new_array",
-    "out_of_memory",
+    "on_memory",
     "place",
     "scratch",
+    "to_device",
 ]
 
 KEPT = 32
@@ -46,8 +51,15 @@ def check_device() -> None:
     Raises
     ------
     RuntimeError
-        Saying what Numba found instead of a device.
+        Saying what Numba found instead of a device, or that the process was forked.
     """
+    global _process
+    if _process not in (None, os.getpid()):
+        raise RuntimeError(
+            "device='cuda' cannot be used in this process: it was forked from one that "
+            "used the GPU, whose context it cannot share. Start it anew, as "
+            'multiprocessing.get_context("spawn") does'
+        )
     # A missing compiler makes Numba say "not available", too: the driver comes first.
     driver = cuda.cuda_error() if hasattr(cuda, "cuda_error") else None
     if not driver:
@@ -65,27 +77,36 @@ def check_device() -> None:
             "device='cuda' needs an NVIDIA GPU and its driver; numba.cuda reports: "
             f"{reason.rstrip(' .:')}. Use device='cpu'"
         )
+    _process = os.getpid()
+
+
+_process: int | None = None
+"""That has used the device: contexts do not survive a fork."""
 
 
 def _compiler() -> None:
-    if not kernels.SIMULATED:
+    if not SIMULATED:
         from numba.cuda.cudadrv import nvvm
 
         nvvm.NVVM()
 
 
 def free_memory() -> int | float:
-    """Bytes of device memory that are free; inf in the simulator."""
-    free: int | float = cuda.current_context().get_memory_info()[0]
+    """Bytes of device memory that can be had; inf in the simulator."""
+    _release()
+    context = cuda.current_context()
+    # Numba frees what is not used any more when there is more of it.
+    if not SIMULATED:
+        context.deallocations.clear()
+    free: int | float = context.get_memory_info()[0]
     return free
 
 
-def out_of_memory(what: str, needed: int) -> MemoryError:
-    """Error that says how much memory was needed, and how much there is."""
-    return MemoryError(
-        f"{what} needs {needed / 1e6:.6g} MB of device memory, but "
-        f"{free_memory() / 1e6:.6g} MB are free"
-    )
+def _release() -> None:
+    """Give back the memory that waits to be used again, ours and that of CuPy."""
+    _free.clear()
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
 
 
 _free: dict[int, list[Any]] = {}
@@ -103,19 +124,55 @@ def allocate(shape: tuple[int, ...], what: str = "a vector of the rows") -> Any:
     return new_array(shape, np.float64, what)
 
 
-def new_array(shape: tuple[int, ...], dtype: Any, what: str) -> Any:
-    """Device array, not initialised."""
+def on_memory(
+    make: Callable[[], Any], needed: int, what: str, where: str = "device memory"
+) -> Any:
+    """Call a function that takes memory; raise `MemoryError` if there is not enough.
+
+    ``needed`` bytes, ``what`` needs them and ``where`` are for the message.
+    """
     for attempt in range(2):
         try:
-            return cuda.device_array(shape, dtype)
+            return make()
         except Exception as error:
             if "OUT_OF_MEMORY" not in str(error):
                 raise
             if attempt:
-                needed = math.prod(shape) * np.dtype(dtype).itemsize
-                raise out_of_memory(what, needed) from error
-            _free.clear()
+                raise MemoryError(
+                    f"{what} needs {needed / 1e6:.6g} MB of {where}; on the device "
+                    f"{free_memory() / 1e6:.6g} MB are free"
+                ) from error
+            _release()
     raise AssertionError
+
+
+def new_array(shape: tuple[int, ...], dtype: Any, what: str) -> Any:
+    """Device array, not initialised."""
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    return on_memory(lambda: cuda.device_array(shape, dtype), needed, what)
+
+
+def to_device(values: NDArray[Any], what: str) -> Any:
+    """Copy of a host array on the device."""
+    values = np.ascontiguousarray(values)
+    return on_memory(lambda: cuda.to_device(values), values.nbytes, what)
+
+
+def checked_rows(rows: Any, n: int) -> NDArray[np.int64]:
+    """Numbers of rows as NumPy takes them: from the end if negative, none beyond it.
+
+    Kernels would read the memory of others.
+
+    Raises
+    ------
+    IndexError
+        If there is no such row.
+    """
+    index = np.asarray(rows, dtype=np.int64)
+    if index.size and (index.min() < -n or index.max() >= n):
+        worst = index.min() if index.min() < -n else index.max()
+        raise IndexError(f"row {worst} is out of bounds for {n} rows")
+    return np.where(index < 0, index + n, index)
 
 
 def _give_back(array: Any) -> None:
@@ -153,14 +210,23 @@ def blocks_for(n: int) -> int:
     return max(1, min(BLOCKS, -(-n // THREADS)))
 
 
+_configuring = threading.Lock()
+
+
 @functools.lru_cache(maxsize=1024)
 def _configured(
     kernel: Any, blocks: int | tuple[int, int], threads: int, stream: Any, shared: int
 ) -> Any:
-    with warnings.catch_warnings():
-        # Numba's advice for a few blocks, which few rows and short sums need.
-        warnings.filterwarnings("ignore", message="Grid size")
-        return kernel[blocks, threads, stream, shared]
+    # Without Numba's advice for a few blocks, which few rows and short sums need. The
+    # filters of warnings would be those of all threads; this is a setting of Numba
+    # that is read here only.
+    with _configuring:
+        advice = settings.CUDA_LOW_OCCUPANCY_WARNINGS
+        settings.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+        try:
+            return kernel[blocks, threads, stream, shared]
+        finally:
+            settings.CUDA_LOW_OCCUPANCY_WARNINGS = advice
 
 
 def launch(
@@ -174,7 +240,7 @@ def launch(
     """Run a kernel, with ``shared`` bytes of dynamic shared memory."""
     # Configurations are kept: making one takes as long as a launch. Not in the
     # simulator, where all of a kernel are one object, nor those of a passing stream.
-    kept = stream == 0 and not kernels.SIMULATED
+    kept = stream == 0 and not SIMULATED
     configure = _configured if kept else _configured.__wrapped__
     configure(kernel, blocks, threads, stream, shared)(*arguments)
 
@@ -185,7 +251,7 @@ def column_sums(partial: Any) -> NDArray[np.float64]:
     out = scratch("sums", n_columns)
     blocks = -(-n_columns // LANES)
     launch(
-        kernels.column_sums(),
+        vectors.column_sums(),
         blocks,
         partial,
         n_rows,
@@ -279,9 +345,9 @@ class DeviceArray(NDArrayOperatorsMixin):
                 f"{key!r}: use numpy.asarray(...) for anything else"
             )
         out = DeviceArray.empty(*self.shape[:-1], len(index))
-        rows = cuda.to_device(index.astype(np.int64))
+        rows = to_device(checked_rows(index, self.shape[-1]), "numbers of rows")
         launch(
-            kernels.vector_gather(),
+            vectors.vector_gather(),
             blocks_for(len(index)),
             self.classes,
             rows,
@@ -292,12 +358,12 @@ class DeviceArray(NDArrayOperatorsMixin):
     def sum(self, axis: int | None = None, out: None = None) -> Any:
         """Sum of all entries, or over the classes (``axis=0``)."""
         if axis is None:
-            return self._total(kernels.first_of, self)
+            return self._total(vectors.first_of, self)
         if axis != 0 or self.ndim != 2:
             raise TypeError(f"axis must be None or 0 of two, got {axis!r}")
         result = DeviceArray.empty(self.shape[1])
         launch(
-            kernels.vector_sum_classes(),
+            vectors.vector_sum_classes(),
             blocks_for(len(result)),
             self.data,
             result.data,
@@ -309,7 +375,7 @@ class DeviceArray(NDArrayOperatorsMixin):
     ) -> float:
         """Mean of all entries."""
         _check_all(axis)
-        return self._total(kernels.first_of, self) / self.size
+        return self._total(vectors.first_of, self) / self.size
 
     def max(self, axis: int | None = None, out: None = None) -> float:
         """Largest entry."""
@@ -327,7 +393,7 @@ class DeviceArray(NDArrayOperatorsMixin):
             return NotImplemented
         if ufunc is np.matmul:
             return self._dot(*inputs)
-        f = kernels.UFUNCS.get(ufunc)
+        f = vectors.UFUNCS.get(ufunc)
         if f is None:
             return NotImplemented
         a, b = inputs if len(inputs) == 2 else (inputs[0], 0.0)
@@ -340,21 +406,23 @@ class DeviceArray(NDArrayOperatorsMixin):
         result = DeviceArray.empty(*shape) if target is None else target
         if not isinstance(result, DeviceArray) or result.shape != shape:
             return NotImplemented
-        a, b = (x.flat if isinstance(x, DeviceArray) else x for x in (a, b))
-        launch(kernels.vector_map(f, kinds), blocks_for(result.size), a, b, result.flat)
+        # The vectors stay until the launch: their memory would go to the next.
+        flat = [x.flat if isinstance(x, DeviceArray) else x for x in (a, b)]
+        kernel = vectors.vector_map(f, kinds)
+        launch(kernel, blocks_for(result.size), *flat, result.flat)
         return result
 
     def _dot(self, a: Any, b: Any) -> Any:
         a, b = DeviceArray.of(a), DeviceArray.of(b)
         if a.ndim != 1 or a.shape != b.shape:
             return NotImplemented
-        return a._total(kernels.product_of, b)
+        return a._total(vectors.product_of, b)
 
     def _total(self, f: Callable[[Any, Any], Any], other: DeviceArray) -> float:
         blocks = blocks_for(self.size)
         partial = scratch("partial", blocks, 1)
         launch(
-            kernels.vector_sum_of(f),
+            vectors.vector_sum_of(f),
             blocks,
             self.flat,
             other.flat,
@@ -367,7 +435,7 @@ class DeviceArray(NDArrayOperatorsMixin):
         blocks = blocks_for(self.size)
         partial = scratch("partial", blocks, 1)
         launch(
-            kernels.vector_extreme(sign), blocks, self.flat, partial, shared=8 * THREADS
+            vectors.vector_extreme(sign), blocks, self.flat, partial, shared=8 * THREADS
         )
         return float(np.max(partial.copy_to_host()))
 

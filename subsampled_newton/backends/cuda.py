@@ -10,28 +10,33 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numba import cuda
 from numpy.typing import NDArray
 
-from subsampled_newton.backends import _cuda_kernels as kernels
+from subsampled_newton.backends import _cuda_classes as classes
+from subsampled_newton.backends import _cuda_entries as entries
+from subsampled_newton.backends import _cuda_gram as gram
+from subsampled_newton.backends import _cuda_rows as kernels
+from subsampled_newton.backends import _cuda_tiles as tiles
+from subsampled_newton.backends import _cuda_vectors as vectors
 from subsampled_newton.backends._cuda_device import (
     DeviceArray,
     blocks_for,
     check_device,
+    checked_rows,
     column_sums,
-    free_memory,
     launch,
     new_array,
-    out_of_memory,
     place,
     scratch,
+    to_device,
 )
-from subsampled_newton.backends._cuda_kernels import THREADS
+from subsampled_newton.backends._cuda_store import Resident, Store, by_columns, stored
+from subsampled_newton.backends._cuda_tiles import SIMULATED, THREADS, Tiles, cuda
 from subsampled_newton.columns import Columns, Work
 from subsampled_newton.data import (
     CSRRows,
@@ -50,42 +55,44 @@ __all__ = ["CudaRows", "cuda_rows", "to_host"]
 Array = NDArray[np.float64]
 Vector = Any
 """An entry per row: a `DeviceArray`, or a host array that is copied."""
-GRAM_BYTES = 64e6
-"""Memory for the parts of a Gram matrix."""
+PARTIAL_BYTES = 64e6
+"""Memory for the parts of a sum over the rows, from which on there are fewer parts."""
 VECTORS = 12
 """Vectors of the length of the rows that a fit keeps on the device at a time."""
-SHARE = 2 if kernels.SIMULATED else 8
+SHARE = 2 if SIMULATED else 8
 """Threads that read a sparse row."""
-SEGMENT = 3 if kernels.SIMULATED else 1024
+SEGMENT = 3 if SIMULATED else 1024
 """Entries of a sparse column that a block adds up."""
 LIBRARY_COLUMNS = 128
 """More columns than this are multiplied by cuBLAS, if CuPy is there; with fewer the
 copies of the rows cost more than the products."""
-PART_BYTES = 1 << 28
-"""A part of streamed rows: large enough that the copy runs at full speed."""
+LIBRARY_BYTES = 1 << 28
+"""A copy of rows for cuBLAS."""
+MAX_ACROSS = 65535
+"""Blocks that a launch has across the rows at most."""
 
 
 class CudaRows(Rows):
     """Rows on a GPU, dense in any memory order or compressed sparse rows.
 
-    Dense rows that do not fit stay on the host and are copied part by part, through two
+    Rows that do not fit stay on the host and are copied part by part, through two
     buffers, in every read; the results are the same.
 
     Parameters
     ----------
-    x : tuple
-        Arrays of ``numba.cuda``: the entries of the matrix one after the other, or
-        values, column indices and row pointers. Empty for streamed rows.
+    store : Store
+        Arrays of ``numba.cuda``, or how to get them part by part: the entries of the
+        matrix one after the other, or values, column indices and row pointers.
     host : ndarray, sparse matrix or None
         The same rows on the host, if they are there.
     shape, dtype
         Of the matrix.
     columns, work
         As in `DenseRows`.
+    layout : Layout
+        Order of the entries on the device.
     by_columns
         Where the views of a sparse matrix share its copy by columns.
-    column_major : bool, default False
-        Order of the entries of a dense matrix.
     """
 
     # A draw and its transfer take longer than a device takes to read some more rows.
@@ -93,31 +100,27 @@ class CudaRows(Rows):
 
     def __init__(
         self,
-        x: tuple[Any, ...],
+        store: Store,
         host: Any,
         shape: tuple[int, int],
         dtype: Any,
         columns: Columns | None = None,
         work: Work | None = None,
+        layout: tiles.Layout = tiles.ROW_MAJOR,
         by_columns: list[Any] | None = None,
-        column_major: bool = False,
     ) -> None:
-        self._x, self._host, self._shape = x, host, shape
+        self._store, self._host, self._shape = store, host, shape
+        # The arrays, where they are on the device.
+        self._x = store.arrays if isinstance(store, Resident) else ()
         self._arrays = ()  # none on the host that count as memory of a fit
         self.n_rows, d = shape
         self._dtype = np.dtype(dtype)
         self.columns = columns or plain_columns(d)
         self.work = work or Work()
-        sparse = len(x) == 3
-        self.layout = CSR if sparse else ROW_MAJOR
+        self._device_layout = layout
+        self.layout = CSR if layout is tiles.CSR else ROW_MAJOR
+        sparse = self.layout is CSR
         self._n_elements = max(host.nnz, self.n_rows) if sparse else self.n_rows * d
-        if sparse:
-            self._device_layout = kernels.CSR
-        else:
-            column_major = bool(x) and column_major
-            self._device_layout = (
-                kernels.COLUMN_MAJOR if column_major else kernels.ROW_MAJOR
-            )
         self._wide = self._dtype == np.float64
         # Shared by all views of the same rows, made when it is first needed.
         self._by_columns = [] if by_columns is None else by_columns
@@ -128,17 +131,18 @@ class CudaRows(Rows):
             # On the host, where the rows are anyway: a sample is small.
             host = self._host[rows]
             return _placed(host, self.columns, self.work)
+        rows = checked_rows(rows, self.n_rows)
         X = new_array((len(rows), self._n_raw), self._dtype, "a sample of the rows")
-        index = cuda.to_device(np.asarray(rows, dtype=np.int64))
+        index = to_device(rows, "numbers of rows")
         lanes = 1
         while lanes < min(self._n_raw, THREADS):
             lanes *= 2
         blocks = blocks_for(len(rows) * lanes)
-        row_major = self._device_layout is kernels.ROW_MAJOR
+        row_major = self._device_layout is tiles.ROW_MAJOR
         steps = (self._n_raw, 1) if row_major else (1, self.n_rows)
         launch(kernels.gather_rows(), blocks, self._x[0], *steps, index, lanes, X)
         return CudaRows(
-            (X.reshape(X.size),),
+            Resident((X.reshape(X.size),), len(rows)),
             None,
             (len(rows), self._n_raw),
             self._dtype,
@@ -148,14 +152,14 @@ class CudaRows(Rows):
 
     def with_columns(self, columns: Columns) -> Rows:
         return CudaRows(
-            self._x,
+            self._store,
             self._host,
             self._shape,
             self._dtype,
             columns,
             self.work,
+            self._device_layout,
             self._by_columns,
-            self._device_layout is kernels.COLUMN_MAJOR,
         )
 
     def place(self, values: Any) -> Any:
@@ -170,7 +174,7 @@ class CudaRows(Rows):
         """The stored rows on the host."""
         if self._host is None:
             flat, (n, d) = _to_host(self._x[0]), self._shape
-            row_major = self._device_layout is kernels.ROW_MAJOR
+            row_major = self._device_layout is tiles.ROW_MAJOR
             self._host = flat.reshape(n, d) if row_major else flat.reshape(d, n).T
         return self._host
 
@@ -198,18 +202,18 @@ class CudaRows(Rows):
     @property
     def _gathers(self) -> bool:
         """Whether entries are read one by one: tiles of sparse rows would be empty."""
-        return self.layout is CSR and self._n_columns > kernels.MAX_FUSED
+        return self.layout is CSR and self._n_columns > tiles.MAX_FUSED
 
     def _launch(
         self,
         kernel: Any,
-        shape: kernels.Tiles,
+        shape: Tiles,
         doubles: int,
         arguments: Callable[[int, int], tuple[Any, ...]],
         *,
         across: int = 1,
         threads: int = THREADS,
-        tiles: int = 1,
+        n_tiles: int = 1,
     ) -> None:
         """Run a kernel on all rows.
 
@@ -217,8 +221,8 @@ class CudaRows(Rows):
         """
         self.work.rows_read += self.n_rows
         itemsize = self._dtype.itemsize
-        shared = kernels.shared_bytes(shape, doubles, tiles * itemsize)
-        for x, start, n, stream in self._parts(shape.rows):
+        shared = tiles.shared_bytes(shape, doubles, n_tiles * itemsize)
+        for x, start, n, stream in self._store.parts(shape.rows):
             launch(
                 kernel,
                 (-(-n // shape.rows), across),
@@ -234,70 +238,63 @@ class CudaRows(Rows):
                 shared=shared,
             )
 
-    def _parts(self, multiple: int) -> Iterator[tuple[Any, int, int, Any]]:
-        """Parts of the rows on the device, their first row and length, a stream.
-
-        All at once if they are there. Otherwise whole blocks, so that the sums have the
-        same parts.
-        """
-        if self._x:
-            yield self._x, 0, self.n_rows, 0
-            return
-        row_bytes = self._dtype.itemsize * self._n_raw
-        part = max(multiple, PART_BYTES // row_bytes // multiple * multiple)
-        slots: list[Any] = []
-        for index, start in enumerate(range(0, self.n_rows, part)):
-            stop = min(start + part, self.n_rows)
-            if index < 2:
-                shape = (min(part, self.n_rows), self._n_raw)
-                staging = cuda.pinned_array(shape, self._dtype)
-                size = (shape[0] * shape[1],)
-                buffer = new_array(size, self._dtype, "a buffer for streamed rows")
-                slots.append((staging, buffer, cuda.stream()))
-            staging, buffer, stream = slots[index % 2]
-            stream.synchronize()  # the kernel that read the buffer has ended
-            staging[: stop - start] = self._host[start:stop]
-            filled = buffer[: (stop - start) * self._n_raw]
-            filled.copy_to_device(staging[: stop - start].reshape(-1), stream)
-            yield (filled,), start, stop - start, stream
-        for _, _, stream in slots:
-            stream.synchronize()
-
-    def _tiles(self, width: int, n_classes: int = 1) -> kernels.Tiles:
+    def _tiles(self, width: int, n_classes: int = 1, sums: int = 1) -> Tiles:
+        """Tiles of ``width`` columns, for blocks that add up ``sums`` numbers each."""
+        most = min(tiles.BLOCKS, max(1, int(PARTIAL_BYTES / (8 * sums))))
         itemsize = self._dtype.itemsize
-        return kernels.tiles(self.n_rows, width, itemsize, n_classes=n_classes)
+        return tiles.tiles(self.n_rows, width, itemsize, most, n_classes)
+
+    def _entry_tiles(self) -> Tiles:
+        """The same for kernels that read entries: no columns in shared memory."""
+        return tiles.rows_of(self.n_rows, THREADS // SHARE, 0)
+
+    def _for_classes(
+        self,
+        n_classes: int,
+        kernel: Callable[[tiles.Layout, bool, int], Any],
+        shape: Tiles,
+        doubles: Callable[[int], int],
+        arguments: Callable[[int, int, int], tuple[Any, ...]],
+        *,
+        across: int = 1,
+    ) -> None:
+        """Run a kernel for some classes at a time, in what counts as one read.
+
+        ``doubles`` is a function of the number of classes, ``arguments`` of the first
+        class, row and block.
+        """
+        with self._one_read():  # they share tiles in the cache
+            for first in range(0, n_classes, tiles.CLASS_CHUNK):
+                count = min(tiles.CLASS_CHUNK, n_classes - first)
+                self._launch(
+                    kernel(self._device_layout, self._wide, count),
+                    shape,
+                    doubles(count),
+                    functools.partial(arguments, first),
+                    across=across,
+                )
 
     def _matvec(self, U: Array, Z: DeviceArray) -> None:
         """``Z[k, i] = U[k] (x_i, 1)`` for rows of raw coefficients and constants."""
+        z = Z.classes
         if self._gathers:
             u = place("coefficients", U)
-            height = THREADS // SHARE
-            blocks = blocks_for(-(-self.n_rows // height) * THREADS)
-            per_block = -(-self.n_rows // (height * blocks))
-            launch(
-                kernels.csr_matvec(),
-                (blocks, len(U)),
-                self._x,
-                self.n_rows,
-                SHARE,
-                per_block,
-                u,
-                Z.classes,
-                shared=8 * THREADS,
+            self._launch(
+                entries.csr_matvec(),
+                self._entry_tiles(),
+                THREADS,
+                lambda start, block: (u, z, start),
+                across=len(U),
             )
-            self.work.rows_read += self.n_rows
             return
         u = place("coefficients", U.ravel())
-        shape = self._tiles(min(self._n_columns, kernels.MAX_FUSED))
-        with self._one_read():
-            for first in range(0, len(U), kernels.CLASS_CHUNK):
-                count = min(kernels.CLASS_CHUNK, len(U) - first)
-                kernel = kernels.matvec(self._device_layout, self._wide, count)
-
-                def arguments(start: int, block: int, first: int = first) -> Any:
-                    return u, first, Z.classes, start
-
-                self._launch(kernel, shape, THREADS, arguments)
+        self._for_classes(
+            len(U),
+            kernels.matvec,
+            self._tiles(min(self._n_columns, tiles.MAX_FUSED)),
+            lambda count: THREADS,
+            lambda first, start, block: (u, first, z, start),
+        )
 
     def _rmatvec(self, R: DeviceArray) -> Array:
         """``R (X, 1)`` for vectors of the rows: sums for raw columns, then of R."""
@@ -305,46 +302,46 @@ class CudaRows(Rows):
         if self._gathers:
             return self._rmatvec_by_columns(R, squared=False)
         width = min(d, THREADS)
-        shape, across = self._tiles(width), -(-d // width)
         groups = THREADS // width
+        shape = self._tiles(width, sums=groups * len(r) * d)
         n_blocks = -(-self.n_rows // shape.rows)
         partial = scratch("partial", n_blocks * groups, len(r) * d)
-        with self._one_read():
-            for first in range(0, len(r), kernels.CLASS_CHUNK):
-                count = min(kernels.CLASS_CHUNK, len(r) - first)
-                kernel = kernels.rmatvec(self._device_layout, self._wide, count)
-                doubles = count * shape.height
-
-                def arguments(start: int, block: int, first: int = first) -> Any:
-                    return r, first, start, partial, block
-
-                self._launch(kernel, shape, doubles, arguments, across=across)
+        self._for_classes(
+            len(r),
+            kernels.rmatvec,
+            shape,
+            lambda count: count * shape.height,
+            lambda first, start, block: (r, first, start, partial, block),
+            across=-(-d // width),
+        )
         return column_sums(partial).reshape(len(r), d)
 
     def _rmatvec_by_columns(self, R: DeviceArray, *, squared: bool) -> Array:
-        data, rows, bounds, first = self._csc()
-        K, d = len(R.classes), self._n_raw
+        store, first = self._csc()
+        r, K, d = R.classes, len(R.classes), self._n_raw
         self.work.rows_read += self.n_rows
-        partial = scratch("partial", K, max(1, bounds.size - 1))
-        if bounds.size > 1:
+        partial = scratch("partial", K, max(1, store.n_rows))
+        for x, start, n, stream in store.parts(1):
             launch(
-                kernels.csc_segments(squared),
-                (bounds.size - 1, K),
-                data,
-                rows,
-                bounds,
-                R.classes,
+                entries.csc_segments(squared),
+                (n, K),
+                x,
+                r,
+                start,
                 partial,
+                stream=stream,
                 shared=8 * THREADS,
             )
         out = scratch("columns", K, d)
-        blocks = blocks_for(d)
-        launch(kernels.csc_columns(), (blocks, K), partial, first, out)
+        launch(entries.csc_columns(), (blocks_for(d), K), partial, first, out)
         totals = [R.sum()] if R.ndim == 1 else [R[k].sum() for k in range(K)]
         return np.column_stack([out.copy_to_host(), totals])
 
-    def _csc(self) -> Any:
-        """The matrix by columns, a second copy on the device, and its segments."""
+    def _csc(self) -> tuple[Store, Any]:
+        """The segments of the columns, a second copy of the matrix, and their numbers.
+
+        A segment has a bounded number of the entries of a column.
+        """
         if not self._by_columns:
             csc = sp.csc_array(self._host)
             counts = np.diff(csc.indptr)
@@ -353,9 +350,11 @@ class CudaRows(Rows):
             starts = np.repeat(csc.indptr[:-1] - SEGMENT * first[:-1], pieces)
             starts = starts + SEGMENT * np.arange(first[-1])
             bounds = np.append(starts, csc.nnz).astype(np.int64)
-            arrays = (csc.data, csc.indices, bounds, first)
-            self._by_columns.append(_copied(arrays, "the sparse matrix by columns"))
-        return self._by_columns[0]
+            what = "the sparse matrix by columns"
+            store = stored((csc.data, csc.indices, bounds), 0.0, what)
+            self._by_columns.append((store, to_device(first, what)))
+        pair: tuple[Store, Any] = self._by_columns[0]
+        return pair
 
     def _one_read(self) -> Any:
         """Count launches that share tiles in the cache as one read of the rows."""
@@ -374,7 +373,7 @@ class CudaRows(Rows):
 
     def hess_vec(self, h: Vector, v: Array) -> Array:
         h = DeviceArray.of(h)
-        if self._n_columns > kernels.MAX_FUSED:
+        if self._n_columns > tiles.MAX_FUSED:
             return self.rmatvec(h * self.matvec(v))
         unused = DeviceArray.empty(self.n_rows)
         total = self._fused(kernels.curvature_product(), v, h, h, unused)
@@ -384,7 +383,7 @@ class CudaRows(Rows):
         self, loss: PointwiseLoss, y: Vector, weights: Vector, w: Array
     ) -> tuple[Vector, float, Array]:
         y, weights = DeviceArray.of(y), DeviceArray.of(weights)
-        if self._n_columns > kernels.MAX_FUSED:
+        if self._n_columns > tiles.MAX_FUSED:
             z = self.matvec(w)
             gradient = self.rmatvec(self.pointwise(loss.d1, z, y, weights))
             value = self.mean_along(loss.value, z, z, 0.0, y, weights)
@@ -420,37 +419,33 @@ class CudaRows(Rows):
         library = _cupy() if self.layout is not CSR and self._x else None
         if library is not None and columns > LIBRARY_COLUMNS:
             return self._gram_by_library(library, r)
-        width = 4 * kernels.SIDE
+        width = 4 * tiles.SIDE
         count = -(-columns // width)
         pairs = np.array([(j, k) for j in range(count) for k in range(j + 1)])
-        most = max(1, int(GRAM_BYTES / (8 * columns**2)))
         # Two tiles, of the columns of either side.
-        shape = kernels.tiles(
-            self.n_rows, width, 2 * self._dtype.itemsize, min(most, kernels.BLOCKS)
-        )
+        most = min(tiles.BLOCKS, max(1, int(PARTIAL_BYTES / (8 * columns**2))))
+        shape = tiles.tiles(self.n_rows, width, 2 * self._dtype.itemsize, most)
         shift, scale = np.zeros(columns), np.ones(columns)
         shift[:-1], scale[:-1] = self.columns.shift, self.columns.scale
-        columns_on_device = place("columns", np.stack([shift, scale]))
-        indices = cuda.to_device(pairs)
+        both = place("columns", np.stack([shift, scale]))
         n_blocks = -(-self.n_rows // shape.rows)
         partial = scratch("partial", n_blocks, columns * columns)
-        self._launch(
-            kernels.gram(self._device_layout, self._wide),
-            shape,
-            shape.height,
-            lambda start, block: (
-                r.data,
-                columns_on_device[0],
-                columns_on_device[1],
-                start,
-                indices,
-                partial,
-                block,
-            ),
-            across=len(pairs),
-            threads=kernels.SIDE**2,
-            tiles=2,
-        )
+        with self._one_read():
+            for first in range(0, len(pairs), MAX_ACROSS):
+                part = to_device(pairs[first : first + MAX_ACROSS], "pairs of tiles")
+
+                def arguments(start: int, block: int, part: Any = part) -> Any:
+                    return (*(r.data, both[0], both[1]), start, part, partial, block)
+
+                self._launch(
+                    gram.gram(self._device_layout, self._wide),
+                    shape,
+                    shape.height,
+                    arguments,
+                    across=len(part),
+                    threads=tiles.SIDE**2,
+                    n_tiles=2,
+                )
         lower = column_sums(partial).reshape(columns, columns)
         return fill_symmetric(lower, self.n_params)
 
@@ -458,20 +453,22 @@ class CudaRows(Rows):
         """The same by matrix products of CuPy, on copies of blocks of rows."""
         (n, d), work = self._shape, self._n_columns
         self.work.rows_read += n
-        X, weights = xp.asarray(self._x[0]), xp.asarray(h.data)
-        row_major = self._device_layout is kernels.ROW_MAJOR
-        X = X.reshape(n, d) if row_major else X.reshape(d, n).T
-        shift, scale = xp.asarray(self.columns.shift), xp.asarray(self.columns.scale)
-        total = xp.zeros((work, work))
-        step = max(1, PART_BYTES // (8 * d))
-        for lo in range(0, n, step):
-            A = (X[lo : lo + step].astype(np.float64) - shift) * scale
-            part = weights[lo : lo + step]
-            weighted = A * part[:, None]
-            total[:d, :d] += A.T @ weighted
-            total[d, :d] += weighted.sum(axis=0)
-            total[d, d] += part.sum()
-        return fill_symmetric(xp.asnumpy(total), self.n_params)
+        row_major = self._device_layout is tiles.ROW_MAJOR
+        with xp.cuda.Stream.null:  # in which our kernels have filled the weights
+            X, weights = xp.asarray(self._x[0]), xp.asarray(h.data)
+            X = X.reshape(n, d) if row_major else X.reshape(d, n).T
+            shift = xp.asarray(self.columns.shift)
+            scale = xp.asarray(self.columns.scale)
+            total = xp.zeros((work, work))
+            step = max(1, LIBRARY_BYTES // (8 * d))
+            for lo in range(0, n, step):
+                A = (X[lo : lo + step].astype(np.float64) - shift) * scale
+                part = weights[lo : lo + step]
+                weighted = A * part[:, None]
+                total[:d, :d] += A.T @ weighted
+                total[d, :d] += weighted.sum(axis=0)
+                total[d, d] += part.sum()
+            return fill_symmetric(xp.asnumpy(total), self.n_params)
 
     def _moments(self, weights: Vector, center: Array) -> Array:
         s = DeviceArray.of(weights)
@@ -484,9 +481,10 @@ class CudaRows(Rows):
             return np.stack([first[:-1] - total * center, second])
         d = self._n_columns
         width = min(d, THREADS)
-        shape = self._tiles(width)
+        groups = THREADS // width
+        shape = self._tiles(width, sums=groups * 2 * d)
         n_blocks = -(-self.n_rows // shape.rows)
-        partial = scratch("partial", n_blocks * (THREADS // width), 2 * d)
+        partial = scratch("partial", n_blocks * groups, 2 * d)
         c = place("columns", np.append(center, 0.0))
         self._launch(
             kernels.moments(self._device_layout, self._wide),
@@ -507,27 +505,23 @@ class CudaRows(Rows):
         out = DeviceArray.empty(self.n_rows)
         scale, shift = self.columns.scale, self.columns.shift
         if self._gathers:
-            self.work.rows_read += self.n_rows
-            vectors = place("columns", np.stack([scale, scale**2 * shift]))
-            launch(
-                kernels.csr_row_norms(),
-                blocks_for(self.n_rows),
-                self._x,
-                vectors[0],
-                vectors[1],
-                out.data,
+            both = place("columns", np.stack([scale, scale**2 * shift]))
+            self._launch(
+                entries.csr_row_norms(),
+                self._entry_tiles(),
+                0,
+                lambda start, block: (both[0], both[1], out.data, start),
             )
             rest = float((scale * shift) @ (scale * shift)) + self.columns.intercept
             return out + rest
-        both = np.zeros((2, self._n_columns))
-        both[0, :-1], both[1, :-1], both[1, -1] = shift, scale, self.columns.intercept
-        vectors = place("columns", both)
-        shape = self._tiles(min(self._n_columns, kernels.MAX_FUSED))
+        raw = np.zeros((2, self._n_columns))
+        raw[0, :-1], raw[1, :-1], raw[1, -1] = shift, scale, self.columns.intercept
+        both = place("columns", raw)
         self._launch(
             kernels.row_norms(self._device_layout, self._wide),
-            shape,
+            self._tiles(min(self._n_columns, tiles.MAX_FUSED)),
             THREADS,
-            lambda start, block: (vectors[0], vectors[1], out.data, start),
+            lambda start, block: (both[0], both[1], out.data, start),
         )
         return out
 
@@ -537,7 +531,7 @@ class CudaRows(Rows):
         arrays = [DeviceArray.of(v) for v in (z, y, weights)]
         out = DeviceArray.empty(len(arrays[0]))
         launch(
-            kernels.weighted(f),
+            vectors.weighted(f),
             blocks_for(len(out)),
             *(v.data for v in arrays),
             out.data,
@@ -553,23 +547,15 @@ class CudaRows(Rows):
         y: Vector,
         weights: Vector,
     ) -> float:
-        vectors = [DeviceArray.of(v) for v in (z, u, y, weights)]
-        return self._mean(kernels.mean_along(f), vectors[:2], t, vectors[2:])
+        z, u, y, s = (DeviceArray.of(v) for v in (z, u, y, weights))
+        return self._mean(
+            vectors.mean_along(f), z.data, u.data, float(t), y.data, s.data
+        )
 
-    def _mean(
-        self, kernel: Any, first: list[DeviceArray], t: float, others: list[DeviceArray]
-    ) -> float:
+    def _mean(self, kernel: Any, *arguments: Any) -> float:
         blocks = blocks_for(self.n_rows)
         partial = scratch("partial", blocks, 1)
-        launch(
-            kernel,
-            blocks,
-            *(v.data for v in first),
-            t,
-            *(v.data for v in others),
-            partial,
-            shared=8 * THREADS,
-        )
+        launch(kernel, blocks, *arguments, partial, shared=8 * THREADS)
         return float(column_sums(partial)[0]) / self.n_rows
 
     # Several predictions per row.
@@ -589,7 +575,7 @@ class CudaRows(Rows):
             return Z, float(total[-1]), self._class_sums(total, len(W))
         Z = self.class_predictions(W)
         R = DeviceArray.empty(len(W), self.n_rows)
-        value = self._mean(kernels.class_slopes(), [Z], 0.0, [y, s, R])
+        value = self._mean(classes.class_slopes(), Z.flat, y.data, s.data, R.flat)
         return Z, value, self._gradients(self._rmatvec(R) / self.n_rows)
 
     def class_hess_vec(self, P: Vector, weights: Vector, V: Array) -> Array:
@@ -599,18 +585,18 @@ class CudaRows(Rows):
             return self._class_sums(total, len(V))
         U = self.class_predictions(V)
         launch(
-            kernels.class_curvature(),
+            classes.class_curvature(),
             blocks_for(self.n_rows),
-            P.data,
+            P.flat,
             weights.data,
-            U.data,
+            U.flat,
         )
         return self._gradients(self._rmatvec(U))
 
     def _fuses_classes(self, n_classes: int) -> bool:
         """Whether a thread can keep the sums of a column for all classes."""
-        few = n_classes <= kernels.CLASS_CHUNK and self._n_columns <= THREADS
-        return few and self._n_columns <= kernels.MAX_FUSED
+        few = n_classes <= tiles.CLASS_CHUNK and self._n_columns <= THREADS
+        return few and self._n_columns <= tiles.MAX_FUSED
 
     def _class_fused(
         self,
@@ -627,11 +613,11 @@ class CudaRows(Rows):
         n_blocks = -(-self.n_rows // shape.rows)
         partial = scratch("partial", n_blocks * (THREADS // columns), K * columns + 1)
         self._launch(
-            kernels.class_fused(self._device_layout, self._wide, K, curved),
+            classes.class_fused(self._device_layout, self._wide, K, curved),
             shape,
             K * (THREADS + shape.height),
             lambda start, block: (
-                *(u, y.data, weights.data, Z.data, start),
+                *(u, y.data, weights.data, Z.flat, start),
                 *(partial, block),
             ),
         )
@@ -654,7 +640,7 @@ class CudaRows(Rows):
             for a in range(m):
                 for b in range(a + 1):
                     launch(
-                        kernels.pair_weights(),
+                        classes.pair_weights(),
                         blocks_for(self.n_rows),
                         P.data,
                         weights.data,
@@ -668,14 +654,17 @@ class CudaRows(Rows):
     def class_probabilities(self, Z: Vector) -> Vector:
         Z = DeviceArray.of(Z)
         P = DeviceArray.empty(*Z.shape)
-        launch(kernels.class_probabilities(), blocks_for(Z.shape[1]), Z.data, P.data)
+        n = Z.shape[1]
+        launch(classes.class_probabilities(), blocks_for(n), Z.flat, n, P.flat)
         return P
 
     def class_mean_along(
         self, Z: Vector, U: Vector, t: float, y: Vector, weights: Vector
     ) -> float:
-        vectors = [DeviceArray.of(v) for v in (Z, U, y, weights)]
-        return self._mean(kernels.class_mean_along(), vectors[:2], t, vectors[2:])
+        Z, U, y, s = (DeviceArray.of(v) for v in (Z, U, y, weights))
+        return self._mean(
+            classes.class_mean_along(), Z.data, U.data, float(t), y.data, s.data
+        )
 
     def _raw_matrix(self, W: Array) -> Array:
         return np.array([np.append(*self.columns.to_raw(w)) for w in W])
@@ -684,7 +673,7 @@ class CudaRows(Rows):
 @functools.cache
 def _cupy() -> Any:
     """The module CuPy, or None where it is not installed or does not work."""
-    if kernels.SIMULATED:
+    if SIMULATED:
         return None
     try:
         cupy = importlib.import_module("cupy")
@@ -738,12 +727,15 @@ def _in_place(X: Any) -> CudaRows:
     n, d = shape[0], shape[1]
     itemsize = array.dtype.itemsize
     steps = tuple(step // itemsize for step in array.strides)
+    layout = tiles.ROW_MAJOR
     if steps == (1, n) and n > 1 < d:
-        flat = array.T.reshape(n * d)
-        return CudaRows((flat,), None, (n, d), array.dtype, column_major=True)
-    if steps != (d, 1):  # a slice of another array: only whole runs are read
-        array = _contiguous(array)
-    return CudaRows((array.reshape(n * d),), None, (n, d), array.dtype)
+        layout = tiles.COLUMN_MAJOR
+        flat = array.ravel(order="F")  # Numba's transpose would be a copy
+    elif steps == (d, 1):
+        flat = array.reshape(n * d)
+    else:  # a slice of another array: only whole runs are read
+        flat = _contiguous(array).reshape(n * d)
+    return CudaRows(Resident((flat,), n), None, (n, d), array.dtype, layout=layout)
 
 
 def _contiguous(array: Any) -> Any:
@@ -761,11 +753,20 @@ def to_host(X: Any) -> NDArray[Any]:
 
 def _known(X: Any) -> Any:
     """An array on the device as one of Numba's, the memory shared."""
-    if hasattr(X, "__cuda_ndarray__"):
-        return X
-    if hasattr(X, "__cuda_array_interface__"):
-        return cuda.as_cuda_array(X)
-    return cuda.as_cuda_array(_Exported(X))
+    where = getattr(X, "__dlpack_device__", None)
+    cuda.current_context()
+    if where is not None and where()[1] != cuda.gpus.current.id:
+        raise ValueError(
+            f"X is on CUDA device {where()[1]}, but the current one is "
+            f"{cuda.gpus.current.id}: move it, or call "
+            f"numba.cuda.select_device({where()[1]}) before"
+        )
+    if not hasattr(X, "__cuda_array_interface__"):
+        if hasattr(X, "__cuda_ndarray__"):  # of the simulator
+            return X
+        X = _Exported(X)
+    # Its stream has been waited for; from here on it is read in that of our kernels.
+    return cuda.as_cuda_array(X).bind()
 
 
 class _Exported:
@@ -792,26 +793,19 @@ class _Exported:
 
 def _placed(X: Any, columns: Columns, work: Work) -> CudaRows:
     """Rows of the host, copied to the device or streamed."""
-    shape = (X.shape[0], X.shape[1])
+    n, d = X.shape
+    beside = VECTORS * 8.0 * n
     if sp.issparse(X):
-        x = _copied((X.data, X.indices, X.indptr), "the sparse matrix")
-        return CudaRows(x, X, shape, X.dtype, columns, work)
-    needed = X.nbytes + VECTORS * 8 * len(X)
-    if needed > free_memory():
-        return CudaRows((), X, shape, X.dtype, columns, work)
-    column_major = X.flags.f_contiguous and not X.flags.c_contiguous
-    ordered = np.ascontiguousarray(X.T if column_major else X)
-    flat = cuda.to_device(ordered.reshape(-1))
-    return CudaRows(
-        (flat,), X, shape, X.dtype, columns, work, column_major=column_major
-    )
-
-
-def _copied(arrays: tuple[Any, ...], what: str) -> tuple[Any, ...]:
-    needed = sum(array.nbytes for array in arrays)
-    if needed > free_memory():
-        raise out_of_memory(what, needed)
-    return tuple(cuda.to_device(np.ascontiguousarray(array)) for array in arrays)
+        arrays, layout = (X.data, X.indices, X.indptr), tiles.CSR
+        if d >= tiles.MAX_FUSED:  # the copy by columns
+            beside += X.data.nbytes + X.indices.nbytes
+        store = stored(arrays, beside, "the sparse matrix")
+    else:
+        store = stored((X,), beside, "the rows")
+        resident = isinstance(store, Resident)
+        turned = resident and by_columns(X)
+        layout = tiles.COLUMN_MAJOR if turned else tiles.ROW_MAJOR
+    return CudaRows(store, X, (n, d), X.dtype, columns, work, layout)
 
 
 def _to_host(array: Any) -> NDArray[Any]:

@@ -1,6 +1,9 @@
 """The container of rows on a GPU: the contract of test_data, and what is its own."""
 
+import contextlib
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +19,10 @@ from numba import cuda, float64  # noqa: E402
 from bench import gpu  # noqa: E402
 from subsampled_newton import LOGISTIC, PointwiseLoss, as_rows  # noqa: E402
 from subsampled_newton._jit import inlinable  # noqa: E402
-from subsampled_newton.backends import _cuda_device, _cuda_kernels  # noqa: E402
+from subsampled_newton.backends import _cuda_device, _cuda_store  # noqa: E402
+from subsampled_newton.backends import _cuda_tiles as tiles  # noqa: E402
 from subsampled_newton.backends import cuda as backend  # noqa: E402
+from subsampled_newton.backends._cuda_tiles import settings  # noqa: E402
 
 INPUTS = (
     "C",
@@ -30,7 +35,7 @@ INPUTS = (
     "csr float32",
     "csr all zero",
 )
-WIDE = _cuda_kernels.MAX_FUSED + 3
+WIDE = tiles.MAX_FUSED + 3
 """Columns that no tile holds."""
 
 
@@ -114,7 +119,7 @@ def test_classes_in_one_read(dtype, rng):
     assert device.work.rows_read == 2 * 21
 
 
-@pytest.mark.parametrize("columns", [1, _cuda_kernels.THREADS])
+@pytest.mark.parametrize("columns", [1, tiles.THREADS])
 def test_slope_of_a_certain_class_is_not_lost(columns):
     rows = as_rows(np.ones((1, columns)), device="cuda")
     assert rows._fuses_classes(2) == (columns == 1)
@@ -123,7 +128,7 @@ def test_slope_of_a_certain_class_is_not_lost(columns):
     np.testing.assert_allclose(gradient[0], -np.exp(-60.0), rtol=1e-12)
 
 
-@pytest.mark.parametrize("columns", [1, _cuda_kernels.THREADS])
+@pytest.mark.parametrize("columns", [1, tiles.THREADS])
 def test_curvature_of_a_certain_row_is_not_lost(columns):
     rows = as_rows(np.ones((1, columns)), device="cuda")
     assert rows._fuses_classes(2) == (columns == 1)
@@ -134,7 +139,7 @@ def test_curvature_of_a_certain_row_is_not_lost(columns):
 
 
 def test_more_classes_than_are_added_up_at_a_time(rng):
-    K = _cuda_kernels.CLASS_CHUNK + 1
+    K = tiles.CLASS_CHUNK + 1
     X, W = rng.standard_normal((9, 2)), rng.standard_normal((K, 2))
     y, s = rng.integers(K, size=9).astype(float), rng.random(9)
     host, device = as_rows(X), as_rows(X, device="cuda")
@@ -166,16 +171,35 @@ def test_every_read_of_the_rows_is_counted(rng):
     assert got == {name: count for name, (_, count) in expected.items()}
 
 
-def test_the_same_bits_in_every_run_and_in_parts(rng, monkeypatch):
-    X, r = rng.standard_normal((40, 5)), rng.standard_normal(40)
-    resident = as_rows(X, device="cuda")
-    monkeypatch.setattr(backend, "free_memory", lambda: X.nbytes)
-    monkeypatch.setattr(backend, "PART_BYTES", 400)
-    streamed = as_rows(X, device="cuda")
+def streamed(X, monkeypatch, free=0):
+    """Rows that do not fit on the device."""
+    with monkeypatch.context() as patch:
+        patch.setattr(_cuda_store, "free_memory", lambda: free)
+        return as_rows(X, device="cuda")
+
+
+def sparse(n, d, rng):
+    return sp.csr_array(rng.standard_normal((n, d)) * (rng.random((n, d)) < 0.5))
+
+
+STREAMED = {
+    "C": lambda rng: rng.standard_normal((40, 5)),
+    "Fortran float32": lambda rng: np.asfortranarray(
+        rng.standard_normal((40, 5)), dtype=np.float32
+    ),
+    "csr": lambda rng: sparse(40, 5, rng),
+    "csr of many columns": lambda rng: sparse(40, WIDE, rng),
+}
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_the_same_bits_in_every_run_and_in_parts(name, rng, monkeypatch):
+    X, r = STREAMED[name](rng), rng.standard_normal(40)
+    resident, parts = as_rows(X, device="cuda"), streamed(X, monkeypatch)
     assert resident._x
-    assert not streamed._x
-    y, w = np.sign(r), rng.standard_normal(5)
-    for name, arguments in {
+    assert not parts._x
+    y, w = np.sign(r), rng.standard_normal(X.shape[1])
+    for method, arguments in {
         "matvec": (w,),
         "rmatvec": (r,),
         "hess_vec": (r, w),
@@ -184,39 +208,83 @@ def test_the_same_bits_in_every_run_and_in_parts(rng, monkeypatch):
         "gram_diagonal": (r,),
     }.items():
         results = [
-            np.asarray(getattr(rows, name)(*arguments)).tobytes()
-            for rows in (resident, resident, streamed)
+            np.asarray(getattr(rows, method)(*arguments)).tobytes()
+            for rows in (resident, resident, parts)
         ]
-        assert len(set(results)) == 1, name
-    values = [rows.evaluate(LOGISTIC, y, y * y, w) for rows in (resident, streamed)]
+        assert len(set(results)) == 1, method
+    values = [rows.evaluate(LOGISTIC, y, y * y, w) for rows in (resident, parts)]
     for a, b in zip(*values, strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    test_data.close(streamed.take(np.array([3, 1])).matvec(w), (X @ w)[[3, 1]])
+    test_data.close(parts.take(np.array([3, 1])).matvec(w), (X @ w)[[3, 1]])
+    Z, W = rng.standard_normal((3, 40)), rng.standard_normal((3, X.shape[1]))
+    P = resident.class_probabilities(Z)
+    results = [rows.class_hess_vec(P, r, W).tobytes() for rows in (resident, parts)]
+    assert results[0] == results[1]
 
 
-def test_streamed_rows_are_copied_in_several_parts(rng, monkeypatch):
-    X = rng.standard_normal((40, 5))
-    monkeypatch.setattr(backend, "free_memory", lambda: 0)
-    monkeypatch.setattr(backend, "PART_BYTES", 400)
-    rows = as_rows(X, device="cuda")
-    parts = [(start, n) for _, start, n, _ in rows._parts(8)]
+@pytest.mark.parametrize("name", ["C", "csr"])
+def test_streamed_rows_are_copied_in_several_parts(name, rng, monkeypatch):
+    X = STREAMED[name](rng)
+    store = streamed(X, monkeypatch, free=8 * 400)._store
+    parts = [(start, n) for _, start, n, _ in store.parts(4)]
     assert len(parts) > 2
     assert sum(n for _, n in parts) == 40
-    assert all(start % 8 == 0 for start, _ in parts)
+    assert all(start % 4 == 0 for start, _ in parts)
+    assert max(n for _, n in parts) > 4  # as many as are allowed
+    bytes_of = [sum(a.nbytes for a in x) for x, *_ in store.parts(4)]
+    assert max(bytes_of) <= 400 + 8  # a pointer ends a part and begins the next
+    assert store.nbytes == 800
+
+
+def test_buffers_of_streamed_rows_are_kept(rng, monkeypatch):
+    store = streamed(STREAMED["csr"](rng), monkeypatch)._store
+    made = []
+    original = _cuda_store._buffers
+    monkeypatch.setattr(
+        _cuda_store, "_buffers", lambda *a: made.append(a) or original(*a)
+    )
+    for _ in range(3):
+        assert len(list(store.parts(4))) == 10
+    assert len(made) == 2 * 3  # two slots, three arrays
+    list(store.parts(40))  # a larger part
+    assert len(made) == 3 * 3
+
+
+def test_a_read_that_fails_leaves_the_buffers_to_the_next(rng, monkeypatch):
+    X = STREAMED["C"](rng)
+    rows = streamed(X, monkeypatch)
+    waited = []
+    monkeypatch.setattr(
+        _cuda_store.cuda.stream, "synchronize", lambda self: waited.append(self)
+    )
+    parts = rows._store.parts(4)
+    next(parts)
+    waited.clear()
+    parts.close()
+    assert len(waited) == 2  # no copy is left in flight
+    test_data.close(rows.matvec(np.ones(5)), X.sum(axis=1))
+
+
+def test_streamed_rows_without_an_entry(monkeypatch):
+    X = sp.csr_array((7, WIDE))
+    rows = streamed(X, monkeypatch)
+    np.testing.assert_array_equal(rows.matvec(np.ones(WIDE)), np.zeros(7))
+    np.testing.assert_array_equal(rows.rmatvec(np.ones(7)), np.zeros(WIDE))
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_gram_by_a_library(order, columns, rng, monkeypatch):
-    if not _cuda_kernels.SIMULATED:
+    if not tiles.SIMULATED:
         pytest.skip("a GPU has CuPy, or not")
     library = SimpleNamespace(
         asarray=lambda a: np.asarray(getattr(a, "_ary", a)),
         asnumpy=np.asarray,
         zeros=np.zeros,
+        cuda=SimpleNamespace(Stream=SimpleNamespace(null=contextlib.nullcontext())),
     )
     monkeypatch.setattr(backend, "_cupy", lambda: library)
     monkeypatch.setattr(backend, "LIBRARY_COLUMNS", 3)
-    monkeypatch.setattr(backend, "PART_BYTES", 8 * 5 * 7)
+    monkeypatch.setattr(backend, "LIBRARY_BYTES", 8 * 5 * 7)
     case = on_device(np.asarray(test_data.base(), order=order), columns)
     monkeypatch.setattr(case.rows, "_launch", None)  # our kernel is not used
     test_data.close(case.rows.gram(case.h), case.A.T @ (case.h[:, None] * case.A))
@@ -231,22 +299,49 @@ def test_bench_measures_every_kernel(capsys):
     assert all(" ms " in line for line in lines[2:])
 
 
+class Kernel:
+    """A kernel that tells how it was configured."""
+
+    def __init__(self, fails=False):
+        self.fails, self.seen, self.ran = fails, [], []
+
+    def __getitem__(self, configuration):
+        before = settings.CUDA_LOW_OCCUPANCY_WARNINGS, warnings.filters[:]
+        time.sleep(1e-3)  # another thread would change it meanwhile
+        after = settings.CUDA_LOW_OCCUPANCY_WARNINGS, warnings.filters[:]
+        self.seen.append((before, after))
+        if self.fails:
+            raise OSError("no configuration")
+        return lambda *arguments: self.ran.append((configuration, arguments))
+
+
+@pytest.fixture
+def advice(monkeypatch):
+    """Settings where a user has asked for something of his own."""
+    monkeypatch.setattr(settings, "CUDA_LOW_OCCUPANCY_WARNINGS", 7)
+
+
+@pytest.mark.usefixtures("advice")
 def test_advice_about_small_grids_is_not_for_the_user():
-    class Kernel:
-        def __getitem__(self, configuration):
-            warnings.warn("Grid size 1 will likely result in ...", stacklevel=2)
-            return lambda *arguments: ran.append((configuration, arguments))
+    kernel = Kernel()
+    _cuda_device.launch(kernel, 1, "a", shared=8)
+    assert kernel.ran == [((1, tiles.THREADS, 0, 8), ("a",))]
+    assert kernel.seen[0][0][0] == 0
+    assert settings.CUDA_LOW_OCCUPANCY_WARNINGS == 7
+    with pytest.raises(OSError, match="no configuration"):
+        _cuda_device.launch(Kernel(fails=True), 1)
+    assert settings.CUDA_LOW_OCCUPANCY_WARNINGS == 7
 
-    ran = []
-    _cuda_device.launch(Kernel(), 1, "a", shared=8)
-    assert ran == [((1, _cuda_kernels.THREADS, 0, 8), ("a",))]
 
-
-def test_sparse_rows_that_do_not_fit_are_refused_with_numbers(monkeypatch):
-    X = sp.csr_array(np.eye(1000))
-    monkeypatch.setattr(backend, "free_memory", lambda: 100)
-    with pytest.raises(MemoryError, match=r"needs 0\.\d+ MB of device memory, but"):
-        as_rows(X, device="cuda")
+@pytest.mark.usefixtures("advice")
+def test_launches_of_several_threads_leave_no_setting_behind():
+    kernel, filters = Kernel(), warnings.filters[:]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: _cuda_device.launch(kernel, 1, i), range(32)))
+    assert settings.CUDA_LOW_OCCUPANCY_WARNINGS == 7
+    assert len(kernel.ran) == 32
+    # Filters of warnings are those of all threads: not ours to change.
+    assert all(before == after == (0, filters) for before, after in kernel.seen)
 
 
 def test_vectors_that_do_not_fit_are_refused_with_numbers(monkeypatch):
@@ -255,7 +350,9 @@ def test_vectors_that_do_not_fit_are_refused_with_numbers(monkeypatch):
 
     monkeypatch.setattr(_cuda_device.cuda, "device_array", full)
     monkeypatch.setattr(_cuda_device, "free_memory", lambda: 1e6)
-    with pytest.raises(MemoryError, match=r"needs 8\.80\d* MB .* but 1 MB are free"):
+    with pytest.raises(
+        MemoryError, match=r"needs 8\.80\d* MB of device memory; .* 1 MB are free"
+    ):
         _cuda_device.allocate((1_100_003,))
 
 
@@ -405,7 +502,7 @@ def test_a_loss_of_the_user_runs_as_it_is(rng):
     test_data.close(device.pointwise(loss.d2, z, y, np.ones(9)), 12.0 * error**2)
 
 
-@pytest.mark.skipif(not _cuda_kernels.SIMULATED, reason="of the simulator")
+@pytest.mark.skipif(not tiles.SIMULATED, reason="of the simulator")
 class TestSimulator:
     """What `strict` sees and Numba's simulator does not."""
 
@@ -451,3 +548,9 @@ class TestSimulator:
         for dtype in (np.float32, np.float64):
             array = _cuda_device.new_array((2, 3), dtype, "an array")
             assert np.isnan(array.copy_to_host()).all()
+
+    def test_memory_that_was_given_back(self):
+        vector = _cuda_device.DeviceArray.of(np.ones(3))
+        data = vector.data
+        del vector
+        assert np.isnan(data.copy_to_host()).all()
