@@ -36,7 +36,7 @@ from subsampled_newton.persistence import load
 from subsampled_newton.problem import FiniteSum, check_derivatives
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import State, minimize
-from subsampled_newton.solvers._memory import memory_needed
+from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 from subsampled_newton.solvers._sizes import Growing, InverseStep, Lemma, Spectral
 from subsampled_newton.solvers.cubic import CubicRegularization
@@ -115,6 +115,7 @@ __all__ = [
     "check_derivatives",
     "choose_least_squares",
     "coherence",
+    "device_memory_needed",
     "huber",
     "leverage_scores",
     "link_squared",

@@ -88,6 +88,16 @@ class Rows(ABC):
     def _block(self, lo: int, hi: int) -> Any:
         """Stored rows as something that ``@`` takes."""
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a stored row, on average."""
+        return sum(array.nbytes for array in self._arrays) // self.n_rows
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes that the rows take on a device; 0 if they are on the host."""
+        return 0
+
     def place(self, values: Any) -> Any:
         """Put a vector of the rows where the rows live: on the host as it is."""
         return values

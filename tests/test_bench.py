@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import sys
 import warnings
+from types import SimpleNamespace
 
 import matplotlib.image
 import numpy as np
@@ -434,8 +436,38 @@ def test_limits_prints_ratios(capsys):
 
 def test_gpu_says_that_nothing_was_measured(capsys, monkeypatch):
     monkeypatch.setattr(gpu, "unavailable", lambda: "no driver")
-    assert main(["gpu"]) == 0
-    assert capsys.readouterr().out == "not measured: no CUDA device (no driver)\n"
+    assert main(["gpu"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "python -m bench gpu: not measured, no driver\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--repeats", "0"], ["--repeats"], ["--sizes", "3"], ["covtype"]]
+)
+def test_gpu_refuses_other_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["gpu", *arguments])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("python -m bench gpu: ")
+
+
+def test_libraries_that_cannot_compute_are_told_from_those_that_can(monkeypatch):
+    def broken():
+        raise RuntimeError("no driver")
+
+    for count, told in ((lambda: 0, "torch sees no device"), (broken, "no driver")):
+        torch = SimpleNamespace(cuda=SimpleNamespace(device_count=count))
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        found, why_not = gpu.library("torch")
+        assert found is None
+        assert told in why_not
+    cupy = SimpleNamespace(
+        cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 1))
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert gpu.library("cupy") == (cupy, "")
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert gpu.library("cupy") == (None, "cupy is not installed")
 
 
 def test_objective_of_the_gpu_comparison_is_ours(objective, rng):

@@ -98,6 +98,25 @@ _cuda_device._compiler = missing
     assert "libNVVM is not available" in done.stderr
 
 
+FORKED = """
+import os, sys
+import numpy as np
+from subsampled_newton import as_rows
+as_rows(np.eye(4), device="cuda")
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+as_rows(np.eye(4), device="cuda")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_forked_process_is_told_to_start_anew():
+    done = run(FORKED, NUMBA_ENABLE_CUDASIM="1")
+    assert done.returncode == 1
+    assert "RuntimeError: device='cuda' cannot be used in this process" in done.stderr
+    assert "spawn" in done.stderr
+
+
 def test_devices_that_do_not_exist_are_refused():
     X, y = np.eye(4), [0, 1, 0, 1]
     with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda', got 'gpu'"):

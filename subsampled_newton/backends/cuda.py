@@ -112,7 +112,7 @@ class CudaRows(Rows):
         self._store, self._host, self._shape = store, host, shape
         # The arrays, where they are on the device.
         self._x = store.arrays if isinstance(store, Resident) else ()
-        self._arrays = ()  # none on the host that count as memory of a fit
+        self._arrays = ()  # the kernels of the host have nothing to read
         self.n_rows, d = shape
         self._dtype = np.dtype(dtype)
         self.columns = columns or plain_columns(d)
@@ -161,6 +161,19 @@ class CudaRows(Rows):
             self._device_layout,
             self._by_columns,
         )
+
+    @property
+    def row_bytes(self) -> int:
+        entry: int = self._dtype.itemsize
+        if self.layout is CSR:
+            entry += self._host.indices.itemsize
+        elements: int = self._n_elements
+        return entry * elements // self.n_rows
+
+    @property
+    def device_bytes(self) -> int:
+        stores: list[Store] = [self._store, *(store for store, _ in self._by_columns)]
+        return sum(store.nbytes for store in stores)
 
     def place(self, values: Any) -> Any:
         return DeviceArray.of(values)

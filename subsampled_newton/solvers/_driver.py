@@ -18,7 +18,7 @@ from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
 from subsampled_newton.problem import FiniteSum, Point
-from subsampled_newton.solvers._memory import memory_needed
+from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 
 __all__ = ["Solver", "State", "minimize"]
@@ -294,6 +294,7 @@ def _result(
         status=Status.INTERRUPTED,
         solver=solver,
         memory_bytes=memory,
+        device_bytes=device_memory_needed(problem, solver),
         note=state.note,
         n_iter=state.iteration,
         passes=passes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from subsampled_newton import _parallel
 from subsampled_newton._smoothness import GRAM_MAX_PARAMS
 from subsampled_newton.data import SKETCH_COPIES
@@ -10,7 +12,7 @@ from subsampled_newton.nonlinear_model import NonlinearModel
 from subsampled_newton.problem import FiniteSum
 from subsampled_newton.solvers._sizes import Fixed, sketch_size
 
-__all__ = ["memory_needed"]
+__all__ = ["device_memory_needed", "memory_needed"]
 
 ROWS = {
     "SubsampledNewton": (2, 4),
@@ -42,10 +44,16 @@ MATRICES = 6
 """With the factor and the parts of the threads."""
 VECTORS = 24
 """Parameters, gradients, directions, and what a search keeps of them."""
+ON_DEVICE = 4
+"""Vectors of n numbers on a device: targets, weights, and two between operations."""
+PARTS = 64_000_000
+"""Bytes on a device for the parts of a sum over the rows."""
 
 
 def memory_needed(problem: FiniteSum, solver: object) -> int:
     """Peak of the memory that `minimize` takes beside the data, in bytes: a formula.
+
+    Of the host: what rows on a GPU take there is told by `device_memory_needed`.
 
     For n rows, p parameters, K outputs (the classes of `SoftmaxModel`, otherwise 1) and
     T threads::
@@ -63,7 +71,7 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     part of the rows that is copied: that of a start, and the Hessian sample or, with an
     intercept and if those are more, n / 16 rows and at most 4096 (of small data 65536
     numbers) for ``suboptimality_bound``. Sketches have their own rows, QR
-    factorisations a block of 8 p rows for each thread.
+    factorisations a block of 8 p rows for each thread. With rows on a GPU, b is 0.
 
     The function of a `FiniteSum` of your own is not counted.
 
@@ -89,18 +97,11 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     if isinstance(problem, NonlinearModel):
         # Two points, each with its Jacobian, and stacks of rows for QR.
         return 8 * (n * (2 * p + 10 + 2 * (p + 1)) + MATRICES * p * p)
-    outputs, row_bytes = 1, 8 * p
-    if isinstance(problem, LinearModel):
-        outputs = problem.outputs[0] if problem.outputs else 1
-        row_bytes = sum(array.nbytes for array in problem.rows._arrays) // n
     if name == "SampledStart":
-        rows = min(n, int(max(vars(solver)["fraction"] * n, 20.0 * p)))
-        copy = rows * (row_bytes + 8 * (2 + 2 * outputs))
+        copy = _start_bytes(problem, solver)
         return copy + memory_needed(problem, vars(solver)["solver"])
-    a, b = ROWS.get(name, (4, 7))
-    if vars(solver).get("sampling") == "leverage":
-        a += LEVERAGE
-    numbers = n * (a + b * outputs)
+    a, b, outputs = _vectors(problem, solver)
+    numbers = n * (a if _on_device(problem) else a + b * outputs)
     if vars(solver).get("sampling") == "leverage":
         numbers += SKETCH_COPIES * min(10_000, 20 * p) * p
     numbers += p * (VECTORS + threads + 2 * vars(solver).get("memory", 0))
@@ -108,9 +109,7 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
         numbers += p * p * max(MATRICES, threads + 4)
     if name in ("TrustRegion", "CubicRegularization") and p > EXACT_MAX_PARAMS:
         numbers += p * min(p, vars(solver)["max_inner"])  # the basis of Lanczos' method
-    rows = _copied(solver, problem)
     if isinstance(problem, LinearModel):
-        rows = max(rows, problem.bound_rows)
         d = problem.rows.n_params
         if d <= GRAM_MAX_PARAMS and _steps_by_eigenvalues(solver):
             numbers += d * d * max(MATRICES, threads + 4)
@@ -120,8 +119,84 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
         numbers += (threads + 4) * min(size, n) * (p + 1)
     if name == "FactoredNewton" or vars(solver).get("method") in ("auto", "qr"):
         numbers += 4 * threads * min(max(512, 8 * p), n) * (p + 1)
-    total: int = 8 * numbers + rows * (row_bytes + 8 * (2 + 2 * outputs))
+    total: int = 8 * numbers + _sample_bytes(problem, solver)
     return total
+
+
+def device_memory_needed(problem: FiniteSum, solver: object) -> int:
+    """Peak of the memory that `minimize` takes on a GPU, in bytes: a formula.
+
+    With the names of `memory_needed`, for a matrix X there::
+
+        |X| + 8 n (4 + b K) + f |X| + max(8 q, min(8 n max(2, q / 32), 64 MB))
+
+    with the copy by columns if X is sparse and has many; rows that do not fit count two
+    buffers instead of ``|X|``. The last term are parts of the q sums over the rows:
+    ``q = (p / K)**2`` where a matrix is formed, otherwise p. 0 for rows on the host.
+
+    Parameters
+    ----------
+    problem : FiniteSum
+        The objective.
+    solver : Solver
+        What is to minimize it.
+    """
+    if not _on_device(problem):
+        return 0
+    if type(solver).__name__ == "SampledStart":
+        copy = _start_bytes(problem, solver)
+        return copy + device_memory_needed(problem, vars(solver)["solver"])
+    n, p = problem.n_samples, problem.n_params
+    _, b, outputs = _vectors(problem, solver)
+    sums = (p // outputs) ** 2 if _forms(solver, p) else p
+    parts = min(8 * n * max(2, sums // 32), PARTS)
+    return (
+        problem.rows.device_bytes
+        + 8 * n * (ON_DEVICE + b * outputs)
+        + max(8 * sums, parts)
+        + _sample_bytes(problem, solver)
+    )
+
+
+def _on_device(problem: FiniteSum) -> TypeGuard[LinearModel]:
+    return isinstance(problem, LinearModel) and problem.rows.device_bytes > 0
+
+
+def _vectors(problem: FiniteSum, solver: object) -> tuple[int, int, int]:
+    """Vectors of n numbers, those for each output, and the number of outputs."""
+    a, b = ROWS.get(type(solver).__name__, (4, 7))
+    if vars(solver).get("sampling") == "leverage":
+        a += LEVERAGE
+    return a, b, _outputs(problem)
+
+
+def _outputs(problem: FiniteSum) -> int:
+    several: tuple[int, ...] = ()
+    if isinstance(problem, LinearModel):
+        several = problem.outputs
+    return several[0] if several else 1
+
+
+def _sample_bytes(problem: FiniteSum, solver: object) -> int:
+    """Bytes of the rows that are gathered in a copy, with their vectors."""
+    rows = _copied(solver, problem)
+    if isinstance(problem, LinearModel):
+        rows = max(rows, problem.bound_rows)
+    return rows * _row_bytes(problem)
+
+
+def _start_bytes(problem: FiniteSum, solver: object) -> int:
+    """The same for the sample of a start."""
+    n, p = problem.n_samples, problem.n_params
+    rows = min(n, int(max(vars(solver)["fraction"] * n, 20.0 * p)))
+    return rows * _row_bytes(problem)
+
+
+def _row_bytes(problem: FiniteSum) -> int:
+    stored = 8 * problem.n_params
+    if isinstance(problem, LinearModel):
+        stored = problem.rows.row_bytes
+    return stored + 8 * (2 + 2 * _outputs(problem))
 
 
 def _forms(solver: object, p: int) -> bool:

@@ -332,5 +332,6 @@ def _joined(first: Result, second: Result) -> Result:
         trace=Trace.from_records(records),
         checkpoint=replace(second.checkpoint, records=records),
         memory_bytes=max(first.memory_bytes, second.memory_bytes),
+        device_bytes=max(first.device_bytes, second.device_bytes),
         note=first.note,
     )

@@ -181,6 +181,8 @@ class Result:
         a converged run has left every saddle point that it could detect.
     memory_bytes : int
         Peak of the memory used beside the data, by the formula of `memory_needed`.
+    device_bytes : int
+        Peak of the memory used on a GPU, by the formula of `device_memory_needed`.
     note : str
         What the solver did otherwise than asked, as conjugate gradients in place of a
         matrix that does not fit in memory; part of ``message``.
@@ -201,6 +203,7 @@ class Result:
     checkpoint: Checkpoint
     certificate: Certificate | None = None
     memory_bytes: int = 0
+    device_bytes: int = 0
     note: str = ""
 
     def save(self, path: str | os.PathLike[str]) -> None:

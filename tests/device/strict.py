@@ -14,6 +14,7 @@ import threading
 import numpy as np
 from numba import cuda
 from numba.cuda.simulator import kernel, kernelapi
+from numba.cuda.simulator.cudadrv import devicearray
 
 from subsampled_newton.backends import _cuda_device
 
@@ -101,6 +102,9 @@ def install():
         self._dynshared.view(np.uint8).fill(NOT_SET)
 
     kernelapi.FakeCUDAShared.__init__ = shared
+    # Numba's transpose is a copy on a device.
+    transpose = devicearray.FakeCUDAArray.transpose
+    devicearray.FakeCUDAArray.transpose = lambda *a: cuda.to_device(transpose(*a)._ary)
     give_back = _cuda_device._give_back
 
     def given_back(array):

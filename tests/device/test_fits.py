@@ -1,6 +1,8 @@
 """Solvers and estimators with the rows on a GPU: what they find on the CPU."""
 
+import threading
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -22,9 +24,13 @@ from subsampled_newton import (  # noqa: E402
     SoftmaxModel,
     SubsampledNewton,
     as_rows,
+    device_memory_needed,
+    memory_needed,
     minimize,
 )
+from subsampled_newton.backends import _cuda_device, _cuda_store  # noqa: E402
 from subsampled_newton.backends import cuda as backend  # noqa: E402
+from subsampled_newton.backends._cuda_tiles import SIMULATED  # noqa: E402
 from subsampled_newton.estimators import _base  # noqa: E402
 from subsampled_newton.solvers._result import Status  # noqa: E402
 
@@ -116,6 +122,72 @@ class TestSolvers:
         expected = np.mean(factors * np.logaddexp(0.0, -margin))
         got = problem.restrict(keep, importance).value(w)
         np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
+def peak_on_the_device(problem, solver, monkeypatch):
+    """Most bytes of arrays on the device at a time, beside those of before."""
+    live = most = 0
+    original = cuda.device_array
+
+    def counted(shape, dtype=np.float64):
+        nonlocal live, most
+        array = original(shape, dtype)
+        live += array.nbytes
+        most = max(most, live)
+        weakref.finalize(array._ary, released, array.nbytes)
+        return array
+
+    def released(nbytes):
+        nonlocal live
+        live -= nbytes
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda, "device_array", counted)
+        patch.setattr(_cuda_device, "KEPT", 0)
+        patch.setattr(_cuda_device, "_local", threading.local())
+        result = minimize(problem, solver, max_iter=2, seed=0)
+    return most, result
+
+
+@pytest.mark.skipif(not SIMULATED, reason="counts the arrays of the simulator")
+class TestMemory:
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("newton", "logistic"),
+            ("lbfgs", "logistic"),
+            ("uniform", "softmax"),
+            ("leverage", "logistic"),
+        ],
+    )
+    def test_peak_is_that_of_the_formula(self, name, kind, monkeypatch):
+        X, y = solver_list.data(kind, n=90, d=2)
+        solver = solver_list.SOLVERS[name].solver
+        rows = as_rows(X, device="cuda")
+        assert rows.device_bytes == X.nbytes
+        problem = solver_list.build(kind, rows, y)
+        measured = X.nbytes + 2 * 8 * 90  # the targets and the weights
+        most, result = peak_on_the_device(problem, solver, monkeypatch)
+        measured += most
+        formula = device_memory_needed(problem, solver)
+        assert result.device_bytes == formula
+        assert formula / 3 <= measured <= formula
+
+    def test_host_and_device_are_counted_apart(self, rng):
+        X, y = solver_list.data("logistic", n=400, d=3)
+        host = solver_list.build("logistic", X, y)
+        device = solver_list.build("logistic", as_rows(X, device="cuda"), y)
+        solver = SubsampledNewton(1.0)
+        assert device_memory_needed(host, solver) == 0
+        apart = memory_needed(host, solver) - memory_needed(device, solver)
+        assert apart == 8 * 400 * 4  # predictions and the like
+
+    def test_rows_that_are_streamed_take_two_buffers(self, rng, monkeypatch):
+        monkeypatch.setattr(_cuda_store, "free_memory", lambda: 8 * 500)
+        X = sp.csr_array(rng.standard_normal((400, 3)))
+        rows = as_rows(X, device="cuda")
+        assert rows.device_bytes == 2 * 500
+        assert rows.row_bytes == 3 * (8 + 4)
 
 
 def binary(rng, n=N, dtype=np.float64):

@@ -1,10 +1,11 @@
 """The container of rows on a GPU: the contract of test_data, and what is its own."""
 
-import contextlib
+import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -280,7 +281,7 @@ def test_gram_by_a_library(order, columns, rng, monkeypatch):
         asarray=lambda a: np.asarray(getattr(a, "_ary", a)),
         asnumpy=np.asarray,
         zeros=np.zeros,
-        cuda=SimpleNamespace(Stream=SimpleNamespace(null=contextlib.nullcontext())),
+        cuda=SimpleNamespace(Stream=SimpleNamespace(null=MagicMock())),
     )
     monkeypatch.setattr(backend, "_cupy", lambda: library)
     monkeypatch.setattr(backend, "LIBRARY_COLUMNS", 3)
@@ -289,14 +290,30 @@ def test_gram_by_a_library(order, columns, rng, monkeypatch):
     monkeypatch.setattr(case.rows, "_launch", None)  # our kernel is not used
     test_data.close(case.rows.gram(case.h), case.A.T @ (case.h[:, None] * case.A))
     assert case.rows.work.rows_read == case.n
+    library.cuda.Stream.null.__enter__.assert_called_once()
 
 
-def test_bench_measures_every_kernel(capsys):
-    gpu.report_kernels(9, 2, np.float32, 1)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("9 x 2, float32; a copy moves")
-    assert len(lines) == 8
-    assert all(" ms " in line for line in lines[2:])
+def test_bench_measures_kernels_and_fits(rng, capsys, monkeypatch):
+    if not tiles.SIMULATED:
+        pytest.skip("a GPU runs the bench itself")
+    X = rng.standard_normal((24, 2))
+    y = np.where(X[:, 0] + rng.logistic(size=24) > 0.0, 1.0, -1.0)
+    monkeypatch.setattr(gpu, "unavailable", lambda: "")
+    monkeypatch.setattr(gpu, "device_name", lambda: "a device")
+    monkeypatch.setattr(gpu, "SHAPES", ((9, 2),))
+    monkeypatch.setattr(gpu, "data_sets", lambda quick: [("a set", X, y)])
+    monkeypatch.setattr(gpu, "library", lambda name: (None, f"{name} is not here"))
+    assert gpu.main(["--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert lines[0].startswith("a device; ")
+    assert lines[1] == f"{gpu.PRODUCT}, float64: not measured (cupy is not here)"
+    assert lines[3].startswith("9 x 2, float64; a copy moves")
+    assert lines[11].startswith("9 x 2, float32; a copy moves")
+    assert out.count(" ms ") == 12
+    assert lines[-5] == "a set: whole fit to a gradient of 1e-10, transfer included"
+    assert all(line.split()[0] in ("GPU", "CPU") for line in lines[-4:-2])
+    assert lines[-1] == "  cupy, Newton to 1e-6: not measured (cupy is not here)"
 
 
 class Kernel:
@@ -344,16 +361,101 @@ def test_launches_of_several_threads_leave_no_setting_behind():
     assert all(before == after == (0, filters) for before, after in kernel.seen)
 
 
-def test_vectors_that_do_not_fit_are_refused_with_numbers(monkeypatch):
-    def full(shape, dtype):
-        raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+def full(*arguments, **options):
+    raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
 
+
+def test_vectors_that_do_not_fit_are_refused_with_numbers(monkeypatch):
     monkeypatch.setattr(_cuda_device.cuda, "device_array", full)
     monkeypatch.setattr(_cuda_device, "free_memory", lambda: 1e6)
     with pytest.raises(
         MemoryError, match=r"needs 8\.80\d* MB of device memory; .* 1 MB are free"
     ):
         _cuda_device.allocate((1_100_003,))
+
+
+def test_buffers_that_do_not_fit_are_refused_with_numbers(rng, monkeypatch):
+    rows = streamed(STREAMED["C"](rng), monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(_cuda_device.cuda, "pinned_array", full)
+        with pytest.raises(MemoryError, match=r"streamed rows needs .* page-locked"):
+            rows.matvec(np.ones(5))
+        patch.undo()
+        patch.setattr(_cuda_device.cuda, "to_device", full)
+        with pytest.raises(MemoryError, match=r"numbers of rows needs 1\.6e-05 MB"):
+            as_rows(cuda.device_array((4, 5)), device="cuda").take(np.arange(2))
+
+
+def test_memory_that_waits_is_given_up_before_memory_is_short(monkeypatch):
+    kept = _cuda_device.allocate((1_234,))
+    _cuda_device._give_back(kept)
+    freed, tries = [], []
+    pool = SimpleNamespace(free_all_blocks=lambda: freed.append("CuPy"))
+    library = SimpleNamespace(get_default_memory_pool=lambda: pool)
+    monkeypatch.setitem(sys.modules, "cupy", library)
+    original = cuda.device_array
+
+    def short(shape, dtype):
+        tries.append(len(_cuda_device._free))
+        return original(shape, dtype) if freed else full()
+
+    monkeypatch.setattr(_cuda_device.cuda, "device_array", short)
+    assert _cuda_device.new_array((3,), np.float64, "a vector").shape == (3,)
+    assert freed == ["CuPy"]
+    assert tries[0] > 0
+    assert tries[1:] == [0]
+    _cuda_device._give_back(kept)
+    assert _cuda_device.free_memory() == np.inf
+    assert not _cuda_device._free
+
+
+@pytest.mark.parametrize("make", [as_rows, lambda X: as_rows(cuda.to_device(X))])
+def test_rows_that_do_not_exist_are_refused(make, rng):
+    X = rng.standard_normal((6, 2))
+    rows = make(X)
+    test_data.close(
+        rows.take(np.array([-1, 5, -6])).matvec(np.ones(2)), X[[5, 5, 0]] @ np.ones(2)
+    )
+    vector = rows.place(X[:, 0])
+    for index in (6, -7):
+        with pytest.raises(IndexError, match=rf"{index} is out of bounds"):
+            rows.take(np.array([0, index]))
+        with pytest.raises(IndexError, match=rf"{index} is out of bounds"):
+            vector[np.array([0, index])]
+
+
+def test_rows_on_another_device_are_refused():
+    class Elsewhere:
+        def __dlpack_device__(self):
+            return 2, 1
+
+    with pytest.raises(ValueError, match=r"on CUDA device 1, but the current one is 0"):
+        as_rows(Elsewhere())
+
+
+def test_more_pairs_of_tiles_than_a_launch_has(rng, monkeypatch):
+    X, h = rng.standard_normal((9, WIDE)), rng.random(9)
+    rows = as_rows(X, device="cuda")
+    expected = rows.gram(h)
+    monkeypatch.setattr(backend, "MAX_ACROSS", 2)
+    np.testing.assert_array_equal(rows.gram(h), expected)
+    assert rows.work.rows_read == 2 * 9
+
+
+def test_parts_of_sums_have_a_bounded_size(rng, monkeypatch):
+    X, r = rng.standard_normal((40, WIDE)), rng.standard_normal((3, 40))
+    rows = as_rows(X, device="cuda")
+    sizes, original = [], backend.column_sums
+    monkeypatch.setattr(
+        backend, "column_sums", lambda p: sizes.append(p.size) or original(p)
+    )
+    monkeypatch.setattr(backend, "PARTIAL_BYTES", 8 * 2 * (WIDE + 1))
+    test_data.close(rows.rmatvec(r[0]), X.T @ r[0])
+    R = _cuda_device.DeviceArray.of(r)
+    test_data.close(rows._rmatvec(R)[:, :-1], r @ X)
+    s = rng.random(40)
+    test_data.close(rows.column_moments(s)[0], s @ X / s.sum())
+    assert sizes == [2 * (WIDE + 1), 3 * (WIDE + 1), 2 * (WIDE + 1)]
 
 
 class TestDeviceArrays:
