@@ -91,14 +91,17 @@ def _compiler() -> None:
         nvvm.NVVM()
 
 
-def free_memory() -> int | float:
-    """Bytes of device memory that can be had; inf in the simulator."""
-    _release()
+def free_memory(needed: float = math.inf) -> int | float:
+    """Bytes of device memory that are free; inf in the simulator.
+
+    If they are fewer than those needed, after all that waits has been given back.
+    """
     context = cuda.current_context()
-    # Numba frees what is not used any more when there is more of it.
-    if not SIMULATED:
-        context.deallocations.clear()
     free: int | float = context.get_memory_info()[0]
+    if free < needed and not SIMULATED:
+        _release()
+        context.deallocations.clear()  # what Numba frees when there is more of it
+        free = context.get_memory_info()[0]
     return free
 
 

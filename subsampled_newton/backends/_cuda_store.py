@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,9 @@ PART_SHARE = 8
 """Of the free memory, the part that a buffer takes at most."""
 
 
+Parts = Generator[tuple[tuple[Any, ...], int, int, Any], None, None]
+
+
 class Store(Protocol):
     """Arrays of a matrix: its entries, or values, indices and pointers of its rows."""
 
@@ -35,11 +38,12 @@ class Store(Protocol):
     def nbytes(self) -> int:
         """Bytes on the device."""
 
-    def parts(self, multiple: int) -> Iterator[tuple[tuple[Any, ...], int, int, Any]]:
+    def parts(self, multiple: int) -> Parts:
         """Parts of the rows: arrays, first row and number of rows, and a stream.
 
-        The first rows are multiples of ``multiple``: whatever is added up for so many
-        rows at a time is the same in all stores.
+        To be closed, also after an error: a part may be in flight, and others wait. The
+        first rows are multiples of ``multiple``: whatever is added up for so many rows
+        at a time is the same in all stores.
         """
 
 
@@ -53,7 +57,7 @@ class Resident:
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays)
 
-    def parts(self, multiple: int) -> Iterator[tuple[tuple[Any, ...], int, int, Any]]:
+    def parts(self, multiple: int) -> Parts:
         if self.n_rows:
             yield self.arrays, 0, self.n_rows, 0
 
@@ -79,7 +83,7 @@ class Streamed:
     def nbytes(self) -> int:
         return 2 * min(int(self._limit), sum(array.nbytes for array in self._arrays))
 
-    def parts(self, multiple: int) -> Iterator[tuple[tuple[Any, ...], int, int, Any]]:
+    def parts(self, multiple: int) -> Parts:
         edges = self._edges(multiple)
         spans = list(itertools.pairwise(edges))
         if not spans:
@@ -182,8 +186,8 @@ def stored(
 
     A dense array becomes a vector of its entries, by columns if it is in that order.
     """
-    nbytes = sum(array.nbytes for array in arrays)
-    if nbytes + beside > free_memory():
+    needed = sum(array.nbytes for array in arrays) + beside
+    if needed > free_memory(needed):
         return Streamed(arrays)
     n_rows = len(arrays[-1]) - (len(arrays) == 3)
     flat = (a.T.reshape(-1) if by_columns(a) else a.reshape(-1) for a in arrays)

@@ -8,6 +8,7 @@ factorisations, sketches, linear programs) copies them back.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Callable
@@ -235,21 +236,22 @@ class CudaRows(Rows):
         self.work.rows_read += self.n_rows
         itemsize = self._dtype.itemsize
         shared = tiles.shared_bytes(shape, doubles, n_tiles * itemsize)
-        for x, start, n, stream in self._store.parts(shape.rows):
-            launch(
-                kernel,
-                (-(-n // shape.rows), across),
-                x,
-                n,
-                self._n_columns,
-                shape.height,
-                shape.width,
-                shape.per_block,
-                *arguments(start, start // shape.rows),
-                threads=threads,
-                stream=stream,
-                shared=shared,
-            )
+        with contextlib.closing(self._store.parts(shape.rows)) as parts:
+            for x, start, n, stream in parts:
+                launch(
+                    kernel,
+                    (-(-n // shape.rows), across),
+                    x,
+                    n,
+                    self._n_columns,
+                    shape.height,
+                    shape.width,
+                    shape.per_block,
+                    *arguments(start, start // shape.rows),
+                    threads=threads,
+                    stream=stream,
+                    shared=shared,
+                )
 
     def _tiles(self, width: int, n_classes: int = 1, sums: int = 1) -> Tiles:
         """Tiles of ``width`` columns, for blocks that add up ``sums`` numbers each."""
@@ -334,17 +336,15 @@ class CudaRows(Rows):
         r, K, d = R.classes, len(R.classes), self._n_raw
         self.work.rows_read += self.n_rows
         partial = scratch("partial", K, max(1, store.n_rows))
-        for x, start, n, stream in store.parts(1):
-            launch(
-                entries.csc_segments(squared),
-                (n, K),
-                x,
-                r,
-                start,
-                partial,
-                stream=stream,
-                shared=8 * THREADS,
-            )
+        with contextlib.closing(store.parts(1)) as parts:
+            for x, start, n, stream in parts:
+                launch(
+                    entries.csc_segments(squared),
+                    (n, K),
+                    *(x, r, start, partial),
+                    stream=stream,
+                    shared=8 * THREADS,
+                )
         out = scratch("columns", K, d)
         launch(entries.csc_columns(), (blocks_for(d), K), partial, first, out)
         totals = [R.sum()] if R.ndim == 1 else [R[k].sum() for k in range(K)]

@@ -183,7 +183,7 @@ class TestMemory:
         assert apart == 8 * 400 * 4  # predictions and the like
 
     def test_rows_that_are_streamed_take_two_buffers(self, rng, monkeypatch):
-        monkeypatch.setattr(_cuda_store, "free_memory", lambda: 8 * 500)
+        monkeypatch.setattr(_cuda_store, "free_memory", lambda *needed: 8 * 500)
         X = sp.csr_array(rng.standard_normal((400, 3)))
         rows = as_rows(X, device="cuda")
         assert rows.device_bytes == 2 * 500

@@ -175,7 +175,7 @@ def test_every_read_of_the_rows_is_counted(rng):
 def streamed(X, monkeypatch, free=0):
     """Rows that do not fit on the device."""
     with monkeypatch.context() as patch:
-        patch.setattr(_cuda_store, "free_memory", lambda: free)
+        patch.setattr(_cuda_store, "free_memory", lambda *needed: free)
         return as_rows(X, device="cuda")
 
 
@@ -251,19 +251,39 @@ def test_buffers_of_streamed_rows_are_kept(rng, monkeypatch):
     assert len(made) == 3 * 3
 
 
-def test_a_read_that_fails_leaves_the_buffers_to_the_next(rng, monkeypatch):
-    X = STREAMED["C"](rng)
-    rows = streamed(X, monkeypatch)
+@pytest.mark.parametrize("name", ["C", "csr of many columns"])
+def test_a_read_that_fails_leaves_the_buffers_to_the_next(name, rng, monkeypatch):
+    X = STREAMED[name](rng)
+    with monkeypatch.context() as patch:
+        patch.setattr(_cuda_store, "free_memory", lambda *needed: 0)
+        rows, ones = as_rows(X, device="cuda"), np.ones(X.shape[1])
+        rows.rmatvec(np.ones(40))
+    stores = [rows._store, *(store for store, _ in rows._by_columns)]
+
+    def failing(*arguments, **options):
+        raise OSError("a launch that fails")
+
+    for read, argument in ((rows.matvec, ones), (rows.rmatvec, np.ones(40))):
+        with monkeypatch.context() as patch:
+            patch.setattr(backend, "launch", failing)
+            with pytest.raises(OSError, match="a launch that fails") as kept:
+                read(argument)
+        assert not any(store._reading.locked() for store in stores)
+        assert kept.value is not None  # with its frames, which have the parts
+    test_data.close(rows.matvec(ones), X @ ones)
+
+
+@pytest.mark.skipif(not tiles.SIMULATED, reason="streams of the simulator")
+def test_no_copy_is_left_in_flight(rng, monkeypatch):
     waited = []
     monkeypatch.setattr(
         _cuda_store.cuda.stream, "synchronize", lambda self: waited.append(self)
     )
-    parts = rows._store.parts(4)
+    parts = streamed(STREAMED["C"](rng), monkeypatch)._store.parts(4)
     next(parts)
     waited.clear()
     parts.close()
-    assert len(waited) == 2  # no copy is left in flight
-    test_data.close(rows.matvec(np.ones(5)), X.sum(axis=1))
+    assert len(waited) == 2
 
 
 def test_streamed_rows_without_an_entry(monkeypatch):
@@ -405,17 +425,25 @@ def test_memory_that_waits_is_given_up_before_memory_is_short(monkeypatch):
     assert tries[0] > 0
     assert tries[1:] == [0]
     _cuda_device._give_back(kept)
-    assert _cuda_device.free_memory() == np.inf
-    assert not _cuda_device._free
-
-
-@pytest.mark.parametrize("make", [as_rows, lambda X: as_rows(cuda.to_device(X))])
-def test_rows_that_do_not_exist_are_refused(make, rng):
-    X = rng.standard_normal((6, 2))
-    rows = make(X)
-    test_data.close(
-        rows.take(np.array([-1, 5, -6])).matvec(np.ones(2)), X[[5, 5, 0]] @ np.ones(2)
+    del freed[:]
+    monkeypatch.setattr(_cuda_device, "SIMULATED", False)
+    context = SimpleNamespace(
+        get_memory_info=lambda: (90 if freed else 50, 100),
+        deallocations=SimpleNamespace(clear=lambda: freed.append("Numba")),
     )
+    monkeypatch.setattr(_cuda_device.cuda, "current_context", lambda: context)
+    assert _cuda_device.free_memory(50) == 50
+    assert _cuda_device._free
+    assert _cuda_device.free_memory(51) == 90
+    assert not _cuda_device._free
+    assert freed == ["CuPy", "Numba"]
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_rows_that_do_not_exist_are_refused(copied, rng):
+    X, keep = rng.standard_normal((6, 2)), np.array([-1, 5, -6])
+    rows = as_rows(X if copied else cuda.to_device(X), device="cuda")
+    test_data.close(rows.take(keep).matvec(np.ones(2)), X[keep].sum(axis=1))
     vector = rows.place(X[:, 0])
     for index in (6, -7):
         with pytest.raises(IndexError, match=rf"{index} is out of bounds"):
