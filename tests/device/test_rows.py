@@ -176,7 +176,10 @@ def streamed(X, monkeypatch, free=0):
     """Rows that do not fit on the device."""
     with monkeypatch.context() as patch:
         patch.setattr(_cuda_store, "free_memory", lambda *needed: free)
-        return as_rows(X, device="cuda")
+        rows = as_rows(X, device="cuda")
+        if rows._gathers:
+            rows._csc()  # which is streamed, too
+    return rows
 
 
 def sparse(n, d, rng):
@@ -184,18 +187,18 @@ def sparse(n, d, rng):
 
 
 STREAMED = {
-    "C": lambda rng: rng.standard_normal((40, 5)),
+    "C": lambda rng: rng.standard_normal((24, 5)),
     "Fortran float32": lambda rng: np.asfortranarray(
-        rng.standard_normal((40, 5)), dtype=np.float32
+        rng.standard_normal((24, 5)), dtype=np.float32
     ),
-    "csr": lambda rng: sparse(40, 5, rng),
-    "csr of many columns": lambda rng: sparse(40, WIDE, rng),
+    "csr": lambda rng: sparse(24, 5, rng),
+    "csr of many columns": lambda rng: sparse(24, WIDE, rng),
 }
 
 
 @pytest.mark.parametrize("name", STREAMED)
 def test_the_same_bits_in_every_run_and_in_parts(name, rng, monkeypatch):
-    X, r = STREAMED[name](rng), rng.standard_normal(40)
+    X, r = STREAMED[name](rng), rng.standard_normal(24)
     resident, parts = as_rows(X, device="cuda"), streamed(X, monkeypatch)
     assert resident._x
     assert not parts._x
@@ -217,7 +220,7 @@ def test_the_same_bits_in_every_run_and_in_parts(name, rng, monkeypatch):
     for a, b in zip(*values, strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
     test_data.close(parts.take(np.array([3, 1])).matvec(w), (X @ w)[[3, 1]])
-    Z, W = rng.standard_normal((3, 40)), rng.standard_normal((3, X.shape[1]))
+    Z, W = rng.standard_normal((3, 24)), rng.standard_normal((3, X.shape[1]))
     P = resident.class_probabilities(Z)
     results = [rows.class_hess_vec(P, r, W).tobytes() for rows in (resident, parts)]
     assert results[0] == results[1]
@@ -226,15 +229,15 @@ def test_the_same_bits_in_every_run_and_in_parts(name, rng, monkeypatch):
 @pytest.mark.parametrize("name", ["C", "csr"])
 def test_streamed_rows_are_copied_in_several_parts(name, rng, monkeypatch):
     X = STREAMED[name](rng)
-    store = streamed(X, monkeypatch, free=8 * 400)._store
+    store = streamed(X, monkeypatch, free=8 * 320)._store
     parts = [(start, n) for _, start, n, _ in store.parts(4)]
     assert len(parts) > 2
-    assert sum(n for _, n in parts) == 40
+    assert sum(n for _, n in parts) == 24
     assert all(start % 4 == 0 for start, _ in parts)
     assert max(n for _, n in parts) > 4  # as many as are allowed
     bytes_of = [sum(a.nbytes for a in x) for x, *_ in store.parts(4)]
-    assert max(bytes_of) <= 400 + 8  # a pointer ends a part and begins the next
-    assert store.nbytes == 800
+    assert max(bytes_of) <= 320 + 8  # a pointer ends a part and begins the next
+    assert store.nbytes == 640
 
 
 def test_buffers_of_streamed_rows_are_kept(rng, monkeypatch):
@@ -245,25 +248,22 @@ def test_buffers_of_streamed_rows_are_kept(rng, monkeypatch):
         _cuda_store, "_buffers", lambda *a: made.append(a) or original(*a)
     )
     for _ in range(3):
-        assert len(list(store.parts(4))) == 10
+        assert len(list(store.parts(4))) == 6
     assert len(made) == 2 * 3  # two slots, three arrays
-    list(store.parts(40))  # a larger part
+    list(store.parts(24))  # a larger part
     assert len(made) == 3 * 3
 
 
 @pytest.mark.parametrize("name", ["C", "csr of many columns"])
 def test_a_read_that_fails_leaves_the_buffers_to_the_next(name, rng, monkeypatch):
     X = STREAMED[name](rng)
-    with monkeypatch.context() as patch:
-        patch.setattr(_cuda_store, "free_memory", lambda *needed: 0)
-        rows, ones = as_rows(X, device="cuda"), np.ones(X.shape[1])
-        rows.rmatvec(np.ones(40))
+    rows, ones, r = streamed(X, monkeypatch), np.ones(X.shape[1]), np.ones(24)
     stores = [rows._store, *(store for store, _ in rows._by_columns)]
 
     def failing(*arguments, **options):
         raise OSError("a launch that fails")
 
-    for read, argument in ((rows.matvec, ones), (rows.rmatvec, np.ones(40))):
+    for read, argument in ((rows.matvec, ones), (rows.rmatvec, r)):
         with monkeypatch.context() as patch:
             patch.setattr(backend, "launch", failing)
             with pytest.raises(OSError, match="a launch that fails") as kept:
