@@ -173,8 +173,8 @@ class CudaRows(Rows):
 
     @property
     def device_bytes(self) -> int:
-        stores: list[Store] = [self._store, *(store for store, _ in self._by_columns)]
-        return sum(store.nbytes for store in stores)
+        copies = 2 if self._gathers else 1  # by rows and by columns
+        return copies * self._store.nbytes
 
     def place(self, values: Any) -> Any:
         return DeviceArray.of(values)
@@ -778,8 +778,10 @@ def _known(X: Any) -> Any:
         if hasattr(X, "__cuda_ndarray__"):  # of the simulator
             return X
         X = _Exported(X)
-    # Its stream has been waited for; from here on it is read in that of our kernels.
-    return cuda.as_cuda_array(X).bind()
+    array = cuda.as_cuda_array(X)  # which waits for its stream, if it names one
+    if X.__cuda_array_interface__.get("stream") is None:
+        cuda.synchronize()
+    return array.bind()  # to the stream of our kernels
 
 
 class _Exported:

@@ -452,6 +452,23 @@ def test_rows_that_do_not_exist_are_refused(copied, rng):
             vector[np.array([0, index])]
 
 
+def test_sparse_rows_of_many_columns_count_their_copy(rng):
+    narrow, many = (as_rows(sparse(9, d, rng), device="cuda") for d in (3, WIDE))
+    assert narrow.device_bytes == narrow._store.nbytes
+    assert many.device_bytes == 2 * many._store.nbytes
+
+
+@pytest.mark.skipif(not tiles.SIMULATED, reason="the simulator has no such arrays")
+@pytest.mark.parametrize("stream", [None, 1])
+def test_arrays_that_name_no_stream_are_waited_for(stream, monkeypatch):
+    waited, X = [], cuda.to_device(np.ones((3, 2)))
+    foreign = SimpleNamespace(__cuda_array_interface__={"stream": stream})
+    monkeypatch.setattr(cuda, "as_cuda_array", lambda array: X, raising=False)
+    monkeypatch.setattr(cuda, "synchronize", lambda: waited.append(1))
+    assert as_rows(foreign).n_rows == 3
+    assert len(waited) == (stream is None)
+
+
 def test_rows_on_another_device_are_refused():
     class Elsewhere:
         def __dlpack_device__(self):
