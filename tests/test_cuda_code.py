@@ -27,6 +27,7 @@ try:
     from numba.cuda.cudadrv import nvvm
 
     from subsampled_newton.backends import _cuda_classes as classes
+    from subsampled_newton.backends import _cuda_device
     from subsampled_newton.backends import _cuda_entries as entries
     from subsampled_newton.backends import _cuda_rows as kernels
     from subsampled_newton.backends import _cuda_tiles as tiles
@@ -244,3 +245,10 @@ def test_arrays_of_dlpack_are_described_to_numba(order):
     assert interface["strides"] in (A.strides, None)
     assert interface["strides"] is not None or order == "C"
     assert np.dtype(interface["typestr"]) == np.float32
+
+
+def test_launches_are_configured_without_the_advice_that_others_get():
+    kernel = vectors.vector_sum_classes()
+    assert _cuda_device._configured(kernel, 1, 128, 0, 0) is not None
+    with pytest.warns(match="Grid size 2 will likely result"):
+        _ = kernel[2, 128, 0, 0]

@@ -51,9 +51,10 @@ def check_device() -> None:
     Raises
     ------
     RuntimeError
-        Saying what Numba found instead of a device, or that the process was forked.
+        Saying what Numba found instead of a device, or that the process was forked or
+        has used another device before.
     """
-    global _process
+    global _device, _process
     if _process not in (None, os.getpid()):
         raise RuntimeError(
             "device='cuda' cannot be used in this process: it was forked from one that "
@@ -77,11 +78,20 @@ def check_device() -> None:
             "device='cuda' needs an NVIDIA GPU and its driver; numba.cuda reports: "
             f"{reason.rstrip(' .:')}. Use device='cpu'"
         )
-    _process = os.getpid()
+    cuda.current_context()
+    device = cuda.gpus.current.id
+    if _device not in (None, device):
+        raise RuntimeError(
+            f"device='cuda' is one GPU in a process: device {_device} was used before, "
+            f"and the current one is {device}. Start another process for it"
+        )
+    _process, _device = os.getpid(), device
 
 
 _process: int | None = None
 """That has used the device: contexts do not survive a fork."""
+_device: int | None = None
+"""That was used: the work space and the vectors that wait are there."""
 
 
 def _compiler() -> None:

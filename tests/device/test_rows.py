@@ -478,6 +478,12 @@ def test_rows_on_another_device_are_refused():
         as_rows(Elsewhere())
 
 
+def test_a_second_device_is_refused(monkeypatch):
+    monkeypatch.setattr(_cuda_device, "_device", 1)
+    with pytest.raises(RuntimeError, match="device 1 was used before, .* one is 0"):
+        as_rows(np.eye(2), device="cuda")
+
+
 def test_more_pairs_of_tiles_than_a_launch_has(rng, monkeypatch):
     X, h = rng.standard_normal((9, WIDE)), rng.random(9)
     rows = as_rows(X, device="cuda")
