@@ -480,7 +480,7 @@ def test_rows_on_another_device_are_refused():
 
 def test_a_second_device_is_refused(monkeypatch):
     monkeypatch.setattr(_cuda_device, "_device", 1)
-    with pytest.raises(RuntimeError, match="device 1 was used before, .* one is 0"):
+    with pytest.raises(RuntimeError, match=r"device 1 was used before, .* one is 0"):
         as_rows(np.eye(2), device="cuda")
 
 
