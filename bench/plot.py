@@ -43,6 +43,7 @@ LOOKS: dict[str, dict[str, Any]] = {
         for name, color in {
             "trust-region": BLACK,
             "subsampled-trust-region": SKY,
+            "sampled-start": BLUE,
             "row-norms-trust-region": BLUE,
             "inexact-trust-region": ORANGE,
             "cubic": RED,
@@ -95,6 +96,7 @@ MARKERS = {
     "subsampled-trust-region": "o",
     "row-norms-trust-region": "^",
     "inexact-trust-region": "D",
+    "sampled-start": "P",
     "cubic": "s",
     "subsampled-cubic": "o",
     "row-norms-cubic": "^",
