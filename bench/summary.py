@@ -23,6 +23,7 @@ LABELS = {
     "multilevel-newton": "multilevel Newton",
     "trust-region": "trust region",
     "subsampled-trust-region": "trust region, 5 %",
+    "sampled-start": "trust region, sampled start",
     "cubic": "cubic regularization",
     "subsampled-cubic": "cubic regularization, 5 %",
     "gauss-newton": "Gauss-Newton",
