@@ -45,6 +45,7 @@ CASES = [(shape, "auto") for shape in SHAPES] + [
     ("softmax", "trust-region"),
     ("sparse tall", "newton-cg"),
     ("sparse wide", "lbfgs"),
+    ("sparse wide", "nesterov"),
     ("sparse wide", "subsampled-trust-region"),
 ]
 

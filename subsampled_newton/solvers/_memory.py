@@ -42,6 +42,8 @@ EXACT_MAX_PARAMS = 200
 """As in `solvers._ratio`."""
 MATRICES = 6
 """With the factor and the parts of the threads."""
+LANCZOS = 24
+"""Vectors of ARPACK for one eigenvalue."""
 VECTORS = 24
 """Parameters, gradients, directions, and what a search keeps of them."""
 ON_DEVICE = 4
@@ -67,11 +69,12 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     The matrices are there for solvers that form one: Newton's method with
     ``"cholesky"``, `MultilevelNewton`, Levenberg-Marquardt, direct and sketched least
     squares; up to 3000 parameters also conjugate gradients, trust-region and cubic
-    methods; up to 2000 columns fixed steps, whose constants are eigenvalues. f is the
-    part of the rows that is copied: that of a start, and the Hessian sample or, with an
-    intercept and if those are more, n / 16 rows and at most 4096 (of small data 65536
-    numbers) for ``suboptimality_bound``. Sketches have their own rows, QR
-    factorisations a block of 8 p rows for each thread. With rows on a GPU, b is 0.
+    methods; up to 2000 columns fixed steps, whose constants are eigenvalues, above 24
+    vectors of p more. f is the part of the rows that is copied: that of a start, and
+    the Hessian sample or, with an intercept and if those are more, n / 16 rows and at
+    most 4096 (of small data 65536 numbers) for ``suboptimality_bound``. Sketches have
+    their own rows, QR factorisations a block of 8 p rows for each thread.
+    With rows on a GPU, b is 0.
 
     The function of a `FiniteSum` of your own is not counted.
 
@@ -111,8 +114,9 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
         numbers += p * min(p, vars(solver)["max_inner"])  # the basis of Lanczos' method
     if isinstance(problem, LinearModel):
         d = problem.rows.n_params
-        if d <= GRAM_MAX_PARAMS and _steps_by_eigenvalues(solver):
-            numbers += d * d * max(MATRICES, threads + 4)
+        if _steps_by_eigenvalues(solver):
+            small = d <= GRAM_MAX_PARAMS
+            numbers += d * (d * max(MATRICES, threads + 4) if small else LANCZOS)
     size = vars(solver).get("sketch_size")
     if name == "SketchedLeastSquares":
         size = size or sketch_size(vars(solver)["embedding"], n, p)
