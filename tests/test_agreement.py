@@ -215,3 +215,10 @@ def test_same_bits_on_1_2_4_and_8_threads(name):
             w, values = fit.result_.w, fit.history_["value"]
             found.add((w.tobytes(), values.tobytes(), fit.result_.gradient.tobytes()))
     assert len(found) == 1
+
+
+def test_a_small_number_is_not_near_any_other():
+    """The tolerances of the tests are relative: conftest.py."""
+    assert pytest.approx(1e-15) != 2e-15
+    assert pytest.approx(0.0) != 1e-300
+    assert pytest.approx([1e-15]) != [3e-15]

@@ -206,6 +206,8 @@ def test_coherence_of_equal_and_of_lonely_rows(rng):
     assert alone.coherence == pytest.approx(100_000 / 4)
     assert alone.uniform_size == 100_000
     assert alone.leverage_size == math.ceil(2 * 4 * (1 + 0.5 / 3) * math.log(80) / 0.25)
+    none = coherence(np.zeros(10))
+    assert (none.rank, none.coherence, none.leverage_size) == (0.0, 1.0, 1)
 
 
 def test_samples_by_score_embed_where_uniform_ones_of_that_size_do_not(rng):
