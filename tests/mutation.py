@@ -42,7 +42,7 @@ from hypothesis import Phase, settings
 ROOT = Path(__file__).parents[1]
 TESTS = {
     "losses": ["losses", "softmax"],
-    "sample_losses": ["epochs", "dual"],
+    "sample_losses": ["epochs"],
     "_elementary": ["elementary"],
     "linesearch": ["linesearch"],
     "sampling": ["sampling"],
