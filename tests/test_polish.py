@@ -18,15 +18,22 @@ from subsampled_newton import (
     SubsampledNewton,
     minimize,
 )
-from subsampled_newton.solvers._polish import FactoredNewton, assured, curvature_factor
+from subsampled_newton.sampling import uniform
+from subsampled_newton.solvers._polish import (
+    CHECK_ROWS,
+    FactoredNewton,
+    _steep,
+    assured,
+    curvature_factor,
+)
 
 
-def nearly_dependent(n_classes=2, seed=0, n=80):
-    """A column twice, the second time with an error of 3e-8 that says a lot."""
+def nearly_dependent(n_classes=2, seed=0, n=80, size=3e-8):
+    """A column twice, the second time with a small error that says a lot."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, 3))
     hidden = rng.standard_normal(n)
-    X = np.column_stack([X, X[:, 0] + 3e-8 * hidden])
+    X = np.column_stack([X, X[:, 0] + size * hidden])
     z = X[:, :2].sum(axis=1) + 2.0 * hidden
     y = np.digitize(z + rng.logistic(size=n), [0.0] if n_classes == 2 else [-1.5, 1.5])
     # The same columns, well conditioned: the same minimum.
@@ -54,6 +61,31 @@ def test_default_reaches_the_minimum(n_classes, layout):
         assert np.all(np.diff(history[name]) >= 0.0)
     assert model.result_.passes == history["passes"][-1]
     assert model.result_.value == pytest.approx(best, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_array])
+def test_a_gradient_below_the_rounding_of_the_hessian_is_seen(layout):
+    for seed in range(4):
+        X, good, y = nearly_dependent(seed=seed, size=1e-11)
+        good[:, 3] = (X[:, 3] - X[:, 0]) / 1e-11  # as it is after rounding
+        free = LogisticRegression(C=np.inf)
+        best = value(free.fit(good, y), good, y)
+        assert value(free.fit(layout(X), y), X, y) == pytest.approx(best, rel=1e-4)
+
+
+def test_a_column_that_the_sample_does_not_see_is_not_dependent(rng):
+    n = 5000
+    seen = uniform(n, CHECK_ROWS, np.random.default_rng(0)).rows
+    X = np.column_stack([rng.standard_normal(n), np.zeros(n)])
+    X[np.setdiff1d(np.arange(n), seen)[:40], 1] = 1.0
+    y = np.where(X.sum(axis=1) + rng.logistic(size=n) > 0.0, 1.0, -1.0)
+    problem = LinearModel(LOGISTIC, X, y)
+    exact = minimize(problem, SubsampledNewton(1.0), tol=1e-10)
+    gradient = np.array([0.0, 1e-6])
+    found = replace(exact, gradient=gradient, gradient_norm=1e-6)
+    assert _steep(problem, exact, 1e-12)
+    assert not _steep(problem, found, 1e-12)
 
 
 @pytest.mark.parametrize("solver", ["newton", "lbfgs", "trust-region"])

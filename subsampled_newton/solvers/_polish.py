@@ -213,15 +213,15 @@ def assured(problem: LinearModel, result: Result, *, tol: float, polish: int) ->
     size = n * (d if problem.outputs == () else problem.outputs[0] * d) * d
     if result.converged and result.suboptimality_bound <= left:
         return counted(result)
+    if size > LARGEST_FACTORISATION or d > FORMED_MAX_PARAMS:
+        return counted(result)
+    if problem.outputs and size / d > LARGEST_COPY:
+        return counted(result)
     memory = max(memory, memory_needed(problem, FactoredNewton()))
     try:
         if result.converged and _steep(problem, result, 2.0 * left):
             return counted(result)
     except NotEnoughMemory:  # as for a factorisation that takes too long
-        return counted(result)
-    if size > LARGEST_FACTORISATION or d > FORMED_MAX_PARAMS:
-        return counted(result)
-    if problem.outputs and size / d > LARGEST_COPY:
         return counted(result)
     so_far = counted(result)
     try:
@@ -252,8 +252,6 @@ def _steep(problem: LinearModel, result: Result, allowed: float) -> bool:
     """Whether ``g'H^-1 g <= allowed``, for the Hessian of a sample."""
     n, d = problem.n_samples, problem.n_params
     square = result.gradient_norm**2
-    if d > FORMED_MAX_PARAMS:
-        return False
     sample = uniform(n, max(CHECK_ROWS, 20 * d), np.random.default_rng(0))
     part = problem if sample.rows is None else problem.restrict(sample.rows)
     z = part.predictions(result.w)
@@ -277,10 +275,19 @@ def _steep(problem: LinearModel, result: Result, allowed: float) -> bool:
     # Dependent columns: no gradient where there is no curvature.
     with quiet(all="ignore"):
         inside = vectors.T @ (result.gradient / size)
-        step = inside / np.maximum(values, rounding)
-        u = part.predictions(vectors @ step / size)
-        beyond = _beyond_the_model(part, z, u)
-        return bool(inside @ step <= allowed and beyond <= allowed)
+        if not inside @ (inside / np.maximum(values, rounding)) <= allowed:
+            return False
+    # A factor of the rows tells them from columns that nearly are: their gradient is
+    # below the rounding of H, and there may be much to gain.
+    point = part.at(result.w)
+    assert isinstance(point, LinearPoint)
+    whitener = curvature_factor(part, point)
+    if whitener is None:
+        return False
+    with quiet(all="ignore"):
+        decrement = float(np.sum(whitener.whiten(result.gradient) ** 2))
+        u = part.predictions(whitener.step(result.gradient))
+        return decrement <= allowed and _beyond_the_model(part, z, u) <= allowed
 
 
 def _positive_definite(H: Array, shift: float) -> bool:
