@@ -1,5 +1,7 @@
 """Kernels of the stochastic methods against slow twins and exact identities."""
 
+import math
+
 import mpmath
 import numpy as np
 import pytest
@@ -378,6 +380,11 @@ def test_gap_of_a_sample_is_fenchel_youngs(m, b):
     squared = dual_loss(SQUARED).gap(m, b, 2.0)
     expected = 0.5 * (m - 2.0) ** 2 + 0.5 * b * b - 2.0 * b + b * m
     assert squared == pytest.approx(expected, abs=1e-12)
+
+
+def test_dual_numbers_that_are_known():
+    assert dual_loss(SQUARED).value_at_dual(3.0, 2.0) == 1.5
+    assert dual_loss(LOGISTIC).gap(800.0, 0.5, 1.0) == math.inf  # exp(-800) is 0
 
 
 @pytest.mark.parametrize(
