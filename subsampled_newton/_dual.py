@@ -12,8 +12,8 @@ does not depend on a coordinate has derivative 0 along it, whatever the outer de
 (``1 / (1 + exp(800))``).
 
 Here are the types, the arithmetic and the container of the parameters; `_dual_rules`
-has the derivatives of the functions. Nothing of it runs as plain Python: with
-``NUMBA_DISABLE_JIT=1`` there are no dual numbers.
+has the derivatives of the functions. With ``NUMBA_DISABLE_JIT=1`` the rules are carried
+out by `_dual_plain`.
 """
 
 # Types of LLVM and Numba values are Numba's business, as in the kernels.
@@ -194,6 +194,10 @@ class Number:
             return other
         return self.new(ir.Constant(_DOUBLE, float(other)))
 
+    def zero(self) -> Number:
+        """Zero, or a vector of zeros if this is a vector."""
+        return self.new(ir.Constant(self.code.type, None))
+
     def __add__(self, other):
         return self.new(self.builder.fadd(self.code, self.constant(other).code))
 
@@ -268,7 +272,7 @@ def times(factor, derivative):
         return None
     builder = factor.builder
     vector, inner = factor.splat(derivative).code, derivative.code
-    zero = ir.Constant(inner.type, None)
+    zero = derivative.zero().code
     flat = builder.fcmp_ordered("==", vector, zero)
     flat = builder.and_(flat, builder.fcmp_ordered("ord", inner, inner))
     none = builder.or_(builder.fcmp_ordered("==", inner, zero), flat)
@@ -503,7 +507,7 @@ def _floats(typingctx, values):
 
 def floats(values):
     """An array, or a tuple of numbers, as something with an index."""
-    raise NotImplementedError("only for kernels")
+    return values
 
 
 @overload(floats)

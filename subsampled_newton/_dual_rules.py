@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba.core import types
 
 from subsampled_newton._dual import (
@@ -30,7 +29,7 @@ from subsampled_newton._dual import (
 )
 from subsampled_newton._jit import inlinable
 
-__all__ = ["register_rules"]
+__all__ = ["BINARY", "COMPARISONS", "TESTS", "UNARY", "register_rules", "rules"]
 
 
 # Functions of one variable: value and two derivatives.
@@ -367,8 +366,7 @@ def _choose(condition, a, b):
         if p is None and q is None:
             return None
         like = q if p is None else p
-        zero = ir.Constant(like.code.type, None)
-        codes = [zero if part is None else part.code for part in (p, q)]
+        codes = [(like.zero() if part is None else part).code for part in (p, q)]
         return like.new(builder.select(condition, *codes))
 
     return Parts(*map(pick, a, b))
@@ -418,35 +416,39 @@ COMPARISONS = {
 }
 
 
+def rules():
+    """Every rule: function, number of arguments, code, type if not that of a dual."""
+    for functions, rule in UNARY.items():
+        for function in functions:
+            yield function, 1, lambda x, r=rule: chain(x, *r(x.value)), None
+    for functions, rule in BINARY.items():
+        for function in functions:
+            yield function, 2, rule, None
+    for function in (operator.neg, np.negative):
+        yield function, 1, _negated, None
+    for function in (operator.pos, np.positive):
+        yield function, 1, lambda x: x, None
+    for function in (max, min):
+        rule = BINARY[function,]
+        yield function, 3, lambda a, b, c, r=rule: r(r(a, b), c), None
+    yield np.clip, 3, lambda x, a, b: _nan_or("<=")(_nan_or(">=")(x, a), b), None
+    yield np.where, 3, _where, None
+    yield operator.ne, 2, _differs, types.boolean
+    for function in (bool, operator.truth):
+        yield function, 1, _differs, types.boolean
+    yield operator.not_, 1, lambda x: x.value.compare("==", 0.0), types.boolean
+    for function, symbol in COMPARISONS.items():
+        yield function, 2, _comparison(symbol), types.boolean
+    for functions in TESTS:
+        for function in functions:
+            yield function, 1, _test(functions[0]), types.boolean
+
+
 @functools.cache
 def register_rules() -> None:
     """Tell Numba all rules, once."""
-    for functions, rule in UNARY.items():
-        for function in functions:
-            register(function, 1, lambda x, r=rule: chain(x, *r(x.value)))
-    for functions, rule in BINARY.items():
-        for function in functions:
-            register(function, 2, rule)
-    for function in (operator.neg, np.negative):
-        register(function, 1, _negated)
-    for function in (operator.pos, np.positive):
-        register(function, 1, lambda x: x)
-    for function in (max, min):
-        rule = BINARY[function,]
-        register(function, 3, lambda a, b, c, r=rule: r(r(a, b), c))
-    register(np.clip, 3, lambda x, a, b: _nan_or("<=")(_nan_or(">=")(x, a), b))
-    register(np.where, 3, _where)
-    register(operator.ne, 2, _differs, types.boolean)
-    for function in (bool, operator.truth):
-        register(function, 1, _differs, types.boolean)
-    register(operator.not_, 1, lambda x: x.value.compare("==", 0.0), types.boolean)
-    for function, symbol in COMPARISONS.items():
-        rule = _comparison(symbol)
-        register(function, 2, rule, types.boolean)
-    for functions in TESTS:
-        for function in functions:
-            rule = _test(functions[0])
-            register(function, 1, rule, types.boolean)
+    for rule in rules():
+        register(*rule)
 
 
 def _where(condition, a, b):

@@ -34,9 +34,12 @@ from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 from numba.extending import overload
 
-__all__ = ["compile_seconds", "compiled", "inlinable"]
+__all__ = ["DISABLED", "compile_seconds", "compiled", "inlinable"]
 
 logger = logging.getLogger("subsampled_newton")
+
+DISABLED = bool(config.DISABLE_JIT)
+"""Whether kernels are plain Python: ``NUMBA_DISABLE_JIT=1`` before the import."""
 
 _FOREIGN = ("numpy", "numba", "scipy", "math", "builtins")
 _CONSTANTS = (bool, int, float, complex, str, bytes, tuple, np.generic, enum.Enum)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from pkgutil import get_data
-from types import CodeType, FunctionType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    ModuleType,
+    SimpleNamespace,
+)
 from typing import Any
 
-from numba.core import config
 from numba.core.errors import NumbaError, UnsupportedBytecodeError
 
-from subsampled_newton._jit import inlinable
+from subsampled_newton._dual_plain import MATH
+from subsampled_newton._interrupts import quiet
+from subsampled_newton._jit import DISABLED, inlinable
 
 __all__ = ["prepare", "run"]
 
@@ -35,7 +44,8 @@ def prepare(function: Any) -> Any:
     """Make a plain Python function callable from kernels, with all that it calls.
 
     The functions that it calls need no decorator either. Returns the plain function of
-    one that Numba compiled.
+    one that Numba compiled, and with ``NUMBA_DISABLE_JIT=1`` a copy that runs on dual
+    numbers.
 
     Raises
     ------
@@ -45,6 +55,8 @@ def prepare(function: Any) -> Any:
     function = getattr(function, "py_func", function)
     if not isinstance(function, FunctionType):
         raise TypeError(f"a plain Python function can be compiled, got {function!r}")
+    if DISABLED:
+        return _copy(function, {})
     _prepare(function, set())
     return function
 
@@ -70,6 +82,39 @@ def _prepare(function: Any, seen: set[Any]) -> None:
     for other in reached:
         if isinstance(other, FunctionType):
             _prepare(other, seen)
+
+
+def _copy(function: Any, done: dict[Any, Any]) -> Any:
+    """The function, and all that it calls, with a `math` that knows dual numbers."""
+    if function not in done:
+        names = _names(function.__code__)
+        cells = tuple(CellType() for _ in function.__closure__ or ())
+        scope = dict(function.__globals__)
+        copy = done[function] = FunctionType(
+            function.__code__, scope, None, function.__defaults__, cells
+        )
+        for name in names:
+            if name in scope:
+                scope[name] = _on_duals(scope[name], names, done)
+        for cell, of_user in zip(cells, function.__closure__ or (), strict=True):
+            cell.cell_contents = _on_duals(of_user.cell_contents, names, done)
+        return copy
+    return done[function]
+
+
+def _on_duals(value: Any, names: list[str], done: dict[Any, Any]) -> Any:
+    value = getattr(value, "py_func", value)
+    if isinstance(value, BuiltinFunctionType):
+        return MATH.get(value, value)
+    if isinstance(value, FunctionType) and not _foreign(value.__module__):
+        return _copy(value, done)
+    of_user = isinstance(value, ModuleType) and not _foreign(value.__name__)
+    if of_user or value is math:
+        inside = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        return SimpleNamespace(
+            **{name: _on_duals(part, names, done) for name, part in inside.items()}
+        )
+    return value
 
 
 def _library_name(value: Any) -> str:
@@ -98,13 +143,10 @@ def run(kernel: Callable[..., None], *args: Any) -> None:
         That says what Numba did not accept, and what is allowed.
     ValueError
         If the function unpacks more or fewer parameters than there are.
-    RuntimeError
-        If Numba is switched off.
     """
-    if config.DISABLE_JIT:
-        raise RuntimeError("dual numbers need Numba: unset NUMBA_DISABLE_JIT")
     try:
-        kernel(*args)
+        with quiet(all="ignore"):  # where it runs as plain Python
+            kernel(*args)
     except (NumbaError, UnsupportedBytecodeError) as error:
         raise TypeError(
             f"the function cannot be compiled: {_reason(str(error))}. {_ALLOWED}"

@@ -23,8 +23,6 @@ from subsampled_newton import (
 from subsampled_newton.nonlinear_model import NonlinearModel
 from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
 
-pytestmark = pytest.mark.usefixtures("jit")
-
 
 def decay(p, x):
     return p[0] * math.exp(-p[1] * x[0]) + p[2]

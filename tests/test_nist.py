@@ -20,7 +20,6 @@ def fitted(name, start):
     return NonlinearLeastSquares(p.model, p.starts[start]).fit(p.X, p.y)
 
 
-@pytest.mark.usefixtures("jit")
 @pytest.mark.parametrize(("name", "start"), RUNS)
 def test_certified_values_by_default(name, start):
     p, model = load_nist(name), fitted(name, start)
@@ -32,7 +31,7 @@ def test_certified_values_by_default(name, start):
     assert digits(model.residual_std_, p.residual_std) >= least
 
 
-@pytest.mark.usefixtures("jit")
+@pytest.mark.usefixtures("jit")  # 54 fits
 def test_half_of_the_runs_have_all_digits_that_are_printed():
     reached = [digits(fitted(*run).params_, load_nist(run[0]).params) for run in RUNS]
     assert np.median(reached) >= 10.7

@@ -20,8 +20,6 @@ from subsampled_newton import (
 )
 from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
 
-pytestmark = pytest.mark.usefixtures("jit")
-
 
 def affine(params, x):
     """A linear model of up to ten predictors, whatever their number."""

@@ -11,8 +11,6 @@ from subsampled_newton._parallel import use_threads
 from subsampled_newton.nonlinear_model import NonlinearModel
 from subsampled_newton.sampling import Sample, full, uniform
 
-pytestmark = pytest.mark.usefixtures("jit")
-
 
 def peak(p, x):
     """A Gaussian peak over an oblique plane, of two predictors."""
@@ -216,21 +214,26 @@ def test_derivatives_of_the_user(jacobian):
     np.testing.assert_array_equal(theirs.predict(W), ours.predict(W))
 
 
-def test_derivatives_of_the_user_serve_a_function_without_rules():
-    def interpolated(p, x):
-        values = np.zeros(3)
-        values[1], values[2] = p[0] ** 2, p[1]
-        k = min(int(x[0]), 1)
-        return values[k] + (x[0] - k) * (values[k + 1] - values[k])
+def interpolated(p, x):
+    values = np.zeros(3)
+    values[1], values[2] = p[0] ** 2, p[1]
+    k = min(int(x[0]), 1)
+    return values[k] + (x[0] - k) * (values[k + 1] - values[k])
 
+
+def test_derivatives_of_the_user_serve_a_function_without_rules():
     def derivatives(p, x):
         return 2 * p[0] * max(0.0, 1.0 - abs(x[0] - 1.0)), max(0.0, x[0] - 1.0)
 
     X = np.linspace(0.0, 2.0, 9)[:, None]
-    with pytest.raises(TypeError, match="the function cannot be compiled"):
-        NonlinearModel(interpolated, X, None, 2)
     problem = NonlinearModel(interpolated, X, X[:, 0] ** 2, 2, jacobian=derivatives)
     check_derivatives(problem, [1.0, 3.0])
+
+
+@pytest.mark.usefixtures("jit")
+def test_function_without_rules_is_refused_at_once():
+    with pytest.raises(TypeError, match="the function cannot be compiled"):
+        NonlinearModel(interpolated, np.ones((9, 1)), None, 2)
 
 
 def test_derivatives_of_a_wrong_number_are_refused():

@@ -8,17 +8,15 @@ kernel on disk, which does not see it otherwise.
 
 import functools
 
-from subsampled_newton._dual import (
-    MAX_LANES,
-    contract,
-    floats,
-    seeds,
-    store,
-    value_of,
-)
+from subsampled_newton._dual import MAX_LANES, floats
 from subsampled_newton._dual_rules import register_rules
-from subsampled_newton._jit import compiled
+from subsampled_newton._jit import DISABLED, compiled
 from subsampled_newton._user_function import prepare
+
+if DISABLED:
+    from subsampled_newton._dual_plain import contract, seeds, store, value_of
+else:
+    from subsampled_newton._dual import contract, seeds, store, value_of
 
 __all__ = ["evaluate", "evaluate_with", "second"]
 
