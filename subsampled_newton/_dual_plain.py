@@ -102,7 +102,7 @@ class Float(Number):
         return Float(function(self.code))
 
     def splat(self, like) -> Float:
-        return self  # NumPy broadcasts
+        return self  # NumPy broadcasts it
 
 
 class PlainDual:
@@ -130,16 +130,8 @@ def _apply(function, *arguments):
     rule = _RULES.get((function, len(arguments)))
     if rule is None or not all(isinstance(x, (PlainDual, *_REAL)) for x in arguments):
         return NotImplemented
-    like = next(x.parts for x in arguments if isinstance(x, PlainDual))
     answer = rule(*map(_parts, arguments))
-    if not isinstance(answer, Parts):
-        return answer
-    missing = {
-        name: getattr(like, name).zero()
-        for name in Parts._fields[1:]
-        if getattr(answer, name) is None and getattr(like, name) is not None
-    }
-    return PlainDual(answer._replace(**missing))
+    return PlainDual(answer) if isinstance(answer, Parts) else answer
 
 
 def _parts(number: Any) -> Parts:
