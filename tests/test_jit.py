@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numba
 import numpy as np
 import pytest
 
-from subsampled_newton import SQUARED, PointwiseLoss, as_rows
+from subsampled_newton import SQUARED, PointwiseLoss, _jit, as_rows
 from subsampled_newton._jit import _fingerprint, compiled, inlinable
 
 PACKAGE = Path(__file__).resolve().parents[1] / "subsampled_newton"
@@ -518,3 +520,154 @@ def test_functions_of_one_name_cached_by_two_processes_do_not_mix(tmp_path):
         assert finish(start(code.format(orders), env))
     names = {path.name for path in cache_files(tmp_path)}
     assert len(names) == 2, names
+
+
+# The parts of the cache, in this process.
+
+
+def test_cache_file_gives_back_what_it_was_given_or_nothing(tmp_path):
+    file = _jit._CacheFile(str(tmp_path), "kernel")
+    assert file.load("key") is None
+    file.save("key", [1, 2.5])
+    file.flush()
+    assert file.load("key") == [1, 2.5]
+    assert file.load("other") is None
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=f"damaged cache file {path}"):
+        file.load("key")
+
+
+def test_temporary_files_of_killed_processes_are_removed_and_of_others_are_not(
+    tmp_path,
+):
+    killed, writing, foreign = (
+        tmp_path / name for name in ("kernel.1.tmp", "kernel.2.tmp", "other.1.tmp")
+    )
+    for path in (killed, writing, foreign):
+        path.touch()
+    long_ago = time.time() - 4000.0
+    for path in (killed, foreign):
+        os.utime(path, (long_ago, long_ago))
+    _jit._CacheFile(str(tmp_path), "kernel").save("key", 1)
+    assert {p.name for p in tmp_path.glob("*.tmp")} == {writing.name, foreign.name}
+
+
+def test_failed_write_leaves_no_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        _jit._CacheFile(str(tmp_path), "kernel").save("key", 1)
+    assert not list(tmp_path.iterdir())
+
+
+def half(x):
+    return 0.5 * x
+
+
+def test_cache_that_fails_is_not_in_the_way(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    caplog.set_level("INFO", "subsampled_newton")
+    cache = _jit._GuardedCache(half)
+    cache.enable()
+    assert cache.load_overload("signature", None) is None
+    cache.save_overload("signature", None)
+    said = [record.message.partition(":")[0] for record in caplog.records]
+    assert said == ["cache not used", "cache not written"]
+
+
+def test_key_on_disk_names_signature_processor_and_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    here, there = (SimpleNamespace(magic_tuple=lambda n=n: n) for n in ("a", "b"))
+    keys = {
+        repr(_jit._GuardedCache(function)._index_key(signature, processor))
+        for function in (half, cache_files)
+        for signature in ("f8", "f4")
+        for processor in (here, there)
+    }
+    assert len(keys) == 8
+
+
+def test_kernel_has_a_guarded_cache_where_numba_finds_a_place(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("SUBSAMPLED_NEWTON_CACHE", raising=False)
+    caplog.set_level("INFO", "subsampled_newton")
+    kernel = compiled()(lambda x: x)
+    assert isinstance(kernel._cache, _jit._GuardedCache)
+    scope = {}
+    exec("def f(x): return x", scope)
+    assert not isinstance(compiled()(scope["f"])._cache, _jit._GuardedCache)
+    (record,) = caplog.records
+    assert "kernels are compiled in every process" in record.message
+
+
+def test_seconds_of_nested_compilations_count_once(monkeypatch):
+    monkeypatch.setattr(_jit.time, "perf_counter", iter([1.0, 4.0, 10.0]).__next__)
+    clock = _jit._CompileClock()
+    clock.on_start()
+    clock.on_start()
+    clock.on_end()
+    assert clock.seconds == 0.0
+    clock.on_end()
+    assert clock.seconds == 3.0
+
+
+def test_clock_of_a_forked_child_starts_afresh(monkeypatch):
+    clock = _jit._CompileClock()
+    monkeypatch.setattr(_jit, "_clock", clock)
+    clock.on_start()
+    clock._lock.acquire()  # by another thread of the parent
+    _jit._after_fork()
+    clock.on_start()
+    clock.on_end()
+    assert 0.0 < _jit.compile_seconds() < 60.0
+
+
+def made(text, **names):
+    scope = {"__name__": "user", **names}
+    exec(text, scope)
+    return scope["f"]
+
+
+def module(text, **names):
+    value = ModuleType("helpers")
+    vars(value).update(names)
+    exec(text, vars(value))
+    return value
+
+
+def with_options(**options):
+    return SimpleNamespace(py_func=half, targetoptions=options)
+
+
+DIFFERENT = {
+    "nested": [
+        made(f"def f(x):\n def g(y): return y + {k}\n return g(x)") for k in (1, 2)
+    ],
+    "set": [made(f"def f(x): return x in {{1, {k}}}") for k in (2, 3)],
+    "array": [made("def f(x): return a[x]", a=np.arange(3) + k) for k in (0, 1)],
+    "module": [
+        made("def f(x): return m.c * x", m=module(f"c = {k}.0")) for k in (1, 2)
+    ],
+    "inner module": [
+        made("def f(x): return m.n.c * x", m=module("", n=module(f"c = {k}.0")))
+        for k in (1, 2)
+    ],
+    "library": [made("def f(x): return g(x)", g=g) for g in (math.sin, math.cos)],
+    "options": [
+        made("def f(x): return g(x)", g=with_options(fastmath=k)) for k in (True, False)
+    ],
+    "default": [made(f"def f(x, c={k}): return c * x") for k in (1, 2)],
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_whatever_a_kernel_reaches_is_in_its_fingerprint(what):
+    first, second = (_fingerprint(function, set()) for function in DIFFERENT[what])
+    assert first != second
+    assert first == _fingerprint(DIFFERENT[what][0], set())

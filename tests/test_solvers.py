@@ -9,8 +9,18 @@ from problems import minimizer
 from solver_list import SOLVERS, build, data
 
 from subsampled_newton import (
+    LBFGS,
+    SAG,
+    SAGA,
+    SGD,
+    SVRG,
     Columns,
+    CubicRegularization,
+    DirectLeastSquares,
+    LevenbergMarquardt,
+    MultilevelNewton,
     NonlinearModel,
+    SketchedLeastSquares,
     Status,
     SubsampledNewton,
     TrustRegion,
@@ -71,6 +81,52 @@ def test_reaches_the_minimum(name, kind):
     # The gradient bounds the gap: ||g||^2 / (2 mu) with mu = l2, or the local one.
     gap = max(LIMIT, SOLVERS[name].tol ** 2 / 1e-2)
     assert abs(result.value - minimum(kind).value) <= gap
+
+
+# Small enough for plain Python (NUMBA_DISABLE_JIT=1).
+
+EVERY = {
+    **{name: (entry.solver, entry.kinds[0]) for name, entry in SOLVERS.items()},
+    "gauss-newton of a rate": (SOLVERS["gauss-newton"].solver, "poisson"),
+    "trust-region of a curve": (TrustRegion(1.0), "nonlinear"),
+    "lbfgs of a curve": (LBFGS(), "nonlinear"),
+    "levenberg-marquardt of a curve": (LevenbergMarquardt(), "nonlinear"),
+    "row-norms trust-region": (TrustRegion(0.5, sampling="row-norms"), "logistic"),
+    "more-sorensen": (TrustRegion(1.0, subproblem="more-sorensen"), "sigmoid"),
+    "paper": (TrustRegion(0.5, paper_compat=True), "sigmoid"),
+    "cubic descent": (CubicRegularization(subproblem="gradient-descent"), "sigmoid"),
+    "cauchy": (CubicRegularization(1.0, subproblem="cauchy"), "softmax"),
+    "gaussian sketch": (SketchedLeastSquares(embedding="gaussian"), "least-squares"),
+    "direct": (DirectLeastSquares(), "least-squares"),
+    "multilevel of classes": (MultilevelNewton(), "softmax"),
+    "sag of classes": (SAG(), "softmax"),
+    "svrg random": (SVRG("random"), "least-squares"),
+    "svrg average": (SVRG("average"), "softmax"),
+    "saga bounds": (SAGA("1/L", sampling="uniform"), "sigmoid"),
+    "sgd last": (SGD(4, averaging=None), "logistic"),
+    "sgd ema": (SGD(3, averaging="ema", sampling="shuffled"), "softmax"),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_tiny_problem(name):
+    """A run goes down, and once interrupted and resumed it is the same run."""
+    solver, kind = EVERY[name]
+    problem = build(kind, *data(kind, n=12 if kind == "nonlinear" else 40, d=3))
+    best = minimize(problem, TrustRegion(1.0), start(problem), tol=1e-10).value
+    whole = minimize(problem, solver, start(problem), max_iter=8, tol=0.0, seed=1)
+    gap = problem.at(start(problem)).value - best
+    assert -1e-10 <= whole.value - best < 0.5 * gap
+    assert problem.at(whole.w).value == pytest.approx(whole.value, rel=1e-13)
+    stopped = minimize(
+        problem, solver, start(problem), seed=1, tol=0.0, max_iter=8,
+        callback=lambda state: state.iteration == 2,
+    )  # fmt: skip
+    if whole.n_iter > 2:
+        checkpoint = pickle.loads(pickle.dumps(stopped.checkpoint))
+        again = minimize(problem, solver, resume=checkpoint, max_iter=8, tol=0.0)
+        np.testing.assert_array_equal(again.w, whole.w)
+        assert again.passes == whole.passes
 
 
 @every_pair
