@@ -18,6 +18,7 @@ from subsampled_newton import (
     SubsampledNewton,
     minimize,
 )
+from subsampled_newton.sampling import chernoff_sample_size, uniform_sample_size
 from subsampled_newton.solvers._descent import descend
 from subsampled_newton.solvers.newton import NewtonState
 from subsampled_newton.subproblems._step import Step
@@ -90,6 +91,18 @@ def test_lemma_warns_when_it_asks_for_more_rows_than_there_are():
     with pytest.warns(RuntimeWarning, match="more than the 2000 rows"):
         result = minimize(logistic(), SubsampledNewton(Lemma()))
     assert result.trace.hessian_rows[-1] == 2000
+
+
+@pytest.mark.parametrize(
+    ("bound", "rule"),
+    [("published", uniform_sample_size), ("chernoff", chernoff_sample_size)],
+)
+def test_lemma_takes_the_rows_of_its_bound(bound, rule):
+    problem = LinearModel(LOGISTIC, np.ones((500, 1)), np.ones(500), l2=1.0)
+    size = Lemma(eps=0.9, delta=0.5, bound=bound).first(problem)
+    condition = problem.sample_condition()
+    assert size == rule(condition, 1, eps=0.9, delta=0.5, n=500)
+    assert 1 < size < 500
 
 
 def test_sampled_gradient_is_confirmed_by_a_full_one():

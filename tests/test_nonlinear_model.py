@@ -164,6 +164,7 @@ def test_row_of_weight_zero_may_be_anything():
     np.testing.assert_array_equal(spoilt.second_along(v), clean.second_along(v))
 
 
+@pytest.mark.usefixtures("jit")  # 20 000 rows
 def test_same_bits_for_every_number_of_threads():
     problem = build(n=20_000, l2=L2)
     assert len(problem.blocks()) > 4
