@@ -10,6 +10,7 @@ from types import ModuleType
 import mpmath
 import numpy as np
 import pytest
+from numba.core.errors import TypingError
 
 from subsampled_newton import _dual_plain, _user_function
 from subsampled_newton._dual_rules import register_rules
@@ -599,3 +600,64 @@ def test_plain_python_refuses_what_has_no_derivative(monkeypatch, model):
 def test_plain_python_keeps_the_exceptions_of_math_without_a_limit(monkeypatch):
     with pytest.raises(ValueError, match="factorial"):
         plain(monkeypatch, lambda p, x: p[0] * math.factorial(-1), [1.0], np.ones(1))
+
+
+# What stands between a user's function and Numba, without compiling.
+
+
+def scaled(z):
+    return 2.0 * z
+
+
+def over_helpers(p, x):
+    return scaled(p[0]) + users.rate(x[0])
+
+
+def test_all_plain_functions_that_are_reached_may_be_inlined(monkeypatch):
+    monkeypatch.setattr(_user_function, "DISABLED", False)
+    before = {f: vars(f).pop("jit_options", None) for f in (over_helpers, scaled)}
+    assert prepare(over_helpers) is over_helpers
+    options = [f.jit_options for f in (over_helpers, scaled, users.rate)]
+    assert all("numpy" in option for option in options)
+    assert [prepare(over_helpers).jit_options, scaled.jit_options] == options[:2]
+    for function, old in before.items():
+        if old is not None:
+            function.jit_options = old
+
+
+MESSAGES = {
+    "Failed in nopython mode\nUndecided type Dual(1, 4) of array(float64, 1d, C)": (
+        "Undecided type number of array"
+    ),
+    "No implementation\n>>> mul(Params(float64), float64)": (
+        "no rule for mul(params, float64)"
+    ),
+    "TypingError: it returns none where a number is needed": (
+        "it returns none where a number is needed"
+    ),
+    'Name is not defined\nFile "a/script.py", line 7:': (
+        "Name is not defined (line 7 of script.py)"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", MESSAGES)
+def test_messages_of_the_compiler_are_told_in_the_users_words(text):
+    def kernel():
+        raise TypingError(text)
+
+    with pytest.raises(TypeError) as caught:
+        run(kernel)
+    start = f"the function cannot be compiled: {MESSAGES[text]}. Allowed are numbers"
+    assert str(caught.value).startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("", "must unpack as many parameters"), ("other", "other")]
+)
+def test_wrong_number_of_parameters_is_named(text, told):
+    def kernel():
+        raise ValueError(text)
+
+    with pytest.raises(ValueError, match=told):
+        run(kernel)

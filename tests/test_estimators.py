@@ -18,15 +18,23 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from subsampled_newton import (
+    LOGISTIC,
+    SIGMOID_SQUARED,
+    DualStartNewton,
+    Growing,
     HeavyBall,
+    LinearModel,
     LogisticRegression,
+    MultilevelNewton,
     Ridge,
+    SampledStart,
     SigmoidLeastSquaresClassifier,
     Spectral,
     SubsampledNewton,
+    TrustRegion,
     separation,
 )
-from subsampled_newton.estimators import SOLVERS
+from subsampled_newton.estimators import SOLVERS, _base, _warmup
 
 OLD_SKLEARN = sklearn.__version__.startswith("1.6.")
 
@@ -626,3 +634,47 @@ def test_sigmoid_least_squares_is_for_two_classes_and_names_separation():
         SigmoidLeastSquaresClassifier().fit(X, y)
     with pytest.warns(ConvergenceWarning, match="SEPARABLE"):
         SigmoidLeastSquaresClassifier(C=np.inf).fit(*separable())
+
+
+def test_warm_up_fits_every_kind_of_data(monkeypatch):
+    fitted = []
+
+    class Recorder:
+        def fit(self, X, y):
+            order = "csr" if sp.issparse(X) else "C" if X.flags.c_contiguous else "F"
+            fitted.append((X.dtype.name, order))
+
+    monkeypatch.setattr(_warmup, "LogisticRegression", Recorder)
+    monkeypatch.setattr(_warmup, "Ridge", Recorder)
+    _warmup.warmup()
+    kinds = [(t, k) for t in ("float32", "float64") for k in ("C", "F", "csr")]
+    assert sorted(fitted) == sorted(2 * kinds)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_predictions_of_the_rows_of_a_device_are_those_of_the_host(n_classes):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 2)), np.arange(30) % n_classes
+    model = LogisticRegression().fit(X, y)
+    expected = model.decision_function(X)
+    z = model._predictor_on_device(X).reshape(expected.shape)
+    np.testing.assert_allclose(z, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_default_solver_by_size(monkeypatch):
+    def chosen(loss, n, l2=0.1):
+        y = np.tile([1.0, 0.0 if loss is SIGMOID_SQUARED else -1.0], n // 2)
+        return _base._choose(LinearModel(loss, np.ones((n, 1)), y, l2=l2))
+
+    assert chosen(LOGISTIC, 50) == SubsampledNewton(1.0)
+    assert chosen(SIGMOID_SQUARED, 1000) == TrustRegion(1.0)
+    monkeypatch.setattr(_base, "SMALL", 10)
+    assert chosen(LOGISTIC, 50) == MultilevelNewton()
+    assert chosen(LOGISTIC, 40) == SubsampledNewton(1.0)
+    sampled = SampledStart(TrustRegion(Growing(0.4, 1.5)))
+    assert chosen(SIGMOID_SQUARED, 1000) == sampled
+    assert chosen(SIGMOID_SQUARED, 700) == TrustRegion(1.0)
+    monkeypatch.setattr(_base, "FORMED_MAX_PARAMS", 0)
+    assert chosen(LOGISTIC, 50) == DualStartNewton()
+    products = SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
+    assert chosen(LOGISTIC, 50, l2=0.0) == products

@@ -27,6 +27,7 @@ from subsampled_newton import (
     _parallel,
     minimize,
 )
+from subsampled_newton._interrupts import as_interrupt
 
 PACKAGE = Path(__file__).resolve().parents[1] / "subsampled_newton"
 X, y = make_classification(300, 5, flip_y=0.2, random_state=0)
@@ -485,3 +486,11 @@ def test_killed_processes_leave_a_cache_that_is_right(tmp_path, tmp_path_factory
     left, young, old = in_cache(KILLED, tmp_path, tmp_path_factory)
     assert young == left + 2  # somebody may be writing these
     assert old == [str(tmp_path / "kernel.tmp")]  # the others were abandoned
+
+
+def test_interrupt_that_numba_hides_comes_as_an_interrupt():
+    hidden, other = SystemError("returned a result"), SystemError("of another kind")
+    hidden.__cause__ = SystemError("with an exception set")
+    hidden.__cause__.__context__ = KeyboardInterrupt()
+    assert isinstance(as_interrupt(hidden), KeyboardInterrupt)
+    assert as_interrupt(other) is other

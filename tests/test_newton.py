@@ -353,3 +353,29 @@ def test_rules_refuse_bad_parameters():
         Spectral(eps=2.0)
     with pytest.raises(ValueError, match=r"delta must be in \(0, 1\), got 0.0"):
         Lemma(delta=0.0)
+
+
+def test_progress_bar_follows_a_small_run(capsys):
+    X = np.array([[1.0], [2.0], [-1.0]])
+    problem = LinearModel(LOGISTIC, X, np.array([1.0, -1.0, 1.0]), l2=0.1)
+    result = minimize(problem, SubsampledNewton(1.0), progress=True)
+    shown = capsys.readouterr().err
+    assert f"{result.n_iter}it" in shown
+    assert f"F = {result.value:.10g}" in shown
+
+
+def test_interrupt_of_a_small_run_carries_its_last_iterate():
+    X = np.array([[1.0], [2.0], [-1.0]])
+    problem = LinearModel(LOGISTIC, X, np.array([1.0, -1.0, 1.0]), l2=0.1)
+
+    def interrupt(state):
+        if state.iteration == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        minimize(problem, SubsampledNewton(1.0), tol=0.0, callback=interrupt)
+    last = caught.value.result
+    two = minimize(problem, SubsampledNewton(1.0), tol=0.0, max_iter=2)
+    assert last.status is Status.INTERRUPTED
+    assert last.n_iter == 2
+    np.testing.assert_array_equal(last.w, two.w)

@@ -240,3 +240,16 @@ def test_bad_parameters_are_named(arguments, error, message):
     model = NonlinearLeastSquares(affine, np.zeros(4)).set_params(**arguments)
     with pytest.raises(error, match=message):
         model.fit(X, y)
+
+
+def test_small_fit_by_a_solver_with_units_agrees():
+    X = np.linspace(0.0, 2.0, 7)[:, None]
+    y = 2000.0 * np.exp(-X[:, 0]) + np.array([1.0, -2.0, 1.0, 0.0, 2.0, -1.0, 0.0])
+
+    def model(p, x):
+        return p[0] * math.exp(-p[1] * x[0])
+
+    exact = NonlinearLeastSquares(model, [1500.0, 0.8]).fit(X, y)
+    other = NonlinearLeastSquares(model, [1500.0, 0.8], solver=TrustRegion(1.0))
+    np.testing.assert_allclose(other.fit(X, y).params_, exact.params_, rtol=1e-7)
+    np.testing.assert_allclose(other.std_errors_, exact.std_errors_, rtol=1e-6)

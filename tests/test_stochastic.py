@@ -476,7 +476,9 @@ def test_mini_batch_gradients_are_unbiased_with_variance_one_over_b():
 # Dual coordinate ascent.
 
 
-@pytest.mark.parametrize("problem", [logistic(), least_squares()])
+@pytest.mark.parametrize(
+    "problem", [logistic(), least_squares(), logistic(n=12, d=2, l2=1.0)]
+)
 def test_duality_gap_bounds_the_error_and_vanishes(problem):
     best = problem.at(minimizer(problem)).value
     gaps = []
@@ -644,3 +646,19 @@ def test_sgd_refuses_what_only_the_problem_shows():
         minimize(problem, SGD(4))
     with pytest.raises(ValueError, match="schedule='strongly-convex' needs mu > 0"):
         minimize(problem, SGD(schedule="strongly-convex"))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "sizes"),
+    [
+        ("constant", {}, [0.5, 0.5, 0.5]),
+        ("strongly-convex", {"mu": 0.5}, [0.5, 0.4, 1.0 / 3.0]),
+        ("strongly-convex", {"mu": 0.5, "k0": 8.0}, [0.25, 2.0 / 9.0, 0.2]),
+        ("sqrt", {"k0": 4.0}, [0.5, 0.5 / math.sqrt(1.25), 0.5 / math.sqrt(1.5)]),
+    ],
+)
+def test_schedules_of_sgd(schedule, options, sizes):
+    solver = SGD(schedule=schedule, **options)
+    problem = LinearModel(SQUARED, np.ones((3, 1)), np.ones(3), l2=0.25)
+    steps = solver._steps(problem, 0.5, np.arange(3.0), 3)
+    np.testing.assert_allclose(steps, sizes, rtol=1e-15)
