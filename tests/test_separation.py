@@ -45,6 +45,21 @@ def test_a_row_on_the_plane_is_decided_where_another_is_fitted_almost_exactly():
     assert separable(problem, np.array([0.0]), failed=True)
 
 
+def test_what_a_linear_program_tolerates_is_no_separation():
+    # Along the difference of the columns nine rows of ten are up to 2e-8 on the right
+    # side, the tenth as much on the wrong one.
+    rng = np.random.default_rng(0)
+    found = []
+    for size in (2e-8, 1e-8, 5e-8):
+        x, y = rng.standard_normal(2000), np.tile([1.0, -1.0], 1000)
+        side = np.where(np.arange(2000) % 10 < 1, -1.0, 1.0) * rng.random(2000)
+        X = np.column_stack([x, x + size * side * y])
+        found.append(separable(signed(X, y), np.zeros(2), failed=True))
+    X = np.column_stack([x, x + 1e-4 * np.maximum(side, 0.0) * y])
+    assert separable(signed(X, y), np.zeros(2), failed=True)
+    assert found == [False, False, False]
+
+
 def test_rows_without_weight_do_not_count_for_separation():
     X, y = [[1.0], [-1.0], [-0.1]], [1.0, -1.0, 1.0]
     problem = signed(X, y, [1.0, 1.0, 0.0])
