@@ -95,7 +95,9 @@ def inlinable(**options: Any) -> Callable[[Any], Any]:
         if not hasattr(func, "jit_options"):
             setattr(func, "jit_options", _canonical(options))  # noqa: B010  # for mypy
 
-            @overload(func, jit_options=options, strict=False)  # type: ignore[untyped-decorator]
+            @overload(  # type: ignore[untyped-decorator]  # Numba has no types
+                func, jit_options=options, strict=False
+            )
             def named(*args: Any, **kwargs: Any) -> Any:
                 return _named_by_content(func)
 

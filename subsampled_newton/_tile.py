@@ -10,6 +10,9 @@ that is no multiple of 8 begins earlier and shares columns with the one before i
 its other factor, or its result, is zero.
 """
 
+# Numba has no types: neither have its decorators and what they compile.
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -43,7 +46,7 @@ _VERSION = 3
 _FLAGS = ("contract",)
 _DOUBLE, _WORD = ir.DoubleType(), ir.IntType(32)
 _VECTOR = ir.VectorType(_DOUBLE, TILE_COLUMNS)
-_ZERO = ir.Constant(_VECTOR, None)
+_ZERO, _UNDEFINED = ir.Constant(_VECTOR, None), ir.Constant(_VECTOR, ir.Undefined)
 
 
 def add_tile(
@@ -195,11 +198,15 @@ class _Code:
         new = self.builder.fcmp_ordered(">=", lanes, self.spread(skip))
         return self.builder.select(new, numbers, _ZERO)
 
+    def add_sums(self, data: Any, begins: Any, wanted: Any, sums: Any) -> None:
+        """Add to the numbers in memory what columns of their own have summed up."""
+        for begin, first, total in zip(begins, wanted, sums, strict=True):
+            new = self.new_lanes(self.builder.load(total), begin, first)
+            entry = self.at(data, begin)
+            self.store(self.add(self.load(entry), new), entry)
 
-_UNDEFINED = ir.Constant(_VECTOR, ir.Undefined)
 
-
-@intrinsic  # type: ignore[untyped-decorator]  # Numba has no types
+@intrinsic
 def _add_tile(typingctx: Any, a: Any, b: Any, n: Any, j: Any, m: Any, out: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code, kinds = _Code(context, builder), signature.args
@@ -223,7 +230,7 @@ def _add_tile(typingctx: Any, a: Any, b: Any, n: Any, j: Any, m: Any, out: Any) 
     return types.void(a, b, types.intp, types.intp, types.intp, out), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _dot_rows(typingctx: Any, block: Any, w: Any, offset: Any, z: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code, kinds = _Code(context, builder), signature.args
@@ -271,7 +278,7 @@ def _dot_rows(typingctx: Any, block: Any, w: Any, offset: Any, z: Any) -> Any:
     return types.void(block, w, types.float64, z), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _add_rows(typingctx: Any, block: Any, r: Any, g: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code, kinds = _Code(context, builder), signature.args
@@ -286,16 +293,13 @@ def _add_rows(typingctx: Any, block: Any, r: Any, g: Any) -> Any:
                 factor = code.spread(builder.load(entry_of_r(loop.index)))
                 for begin, total in zip(begins, sums, strict=True):
                     code.add_product(total, code.load(code.at(start, begin)), factor)
-            for begin, first, total in zip(begins, wanted, sums, strict=True):
-                entry = code.at(g, begin)
-                new = code.new_lanes(builder.load(total), begin, first)
-                code.store(code.add(code.load(entry), new), entry)
+            code.add_sums(g, begins, wanted, sums)
         return context.get_dummy_value()
 
     return types.void(block, r, g), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _add_moments(typingctx: Any, block: Any, s: Any, center: Any, out: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder)
@@ -317,17 +321,14 @@ def _add_moments(typingctx: Any, block: Any, s: Any, center: Any, out: Any) -> A
                     total = code.add(builder.load(first[k]), weighted)
                     builder.store(total, first[k])
                     code.add_product(second[k], weighted, numbers)
-            for row, sums in ((code.index(0), first), (d, second)):
-                for begin, lane, total in zip(begins, wanted, sums, strict=True):
-                    entry = code.at(out, row, begin)
-                    new = code.new_lanes(builder.load(total), begin, lane)
-                    code.store(code.add(code.load(entry), new), entry)
+            code.add_sums(out, begins, wanted, first)
+            code.add_sums(code.at(out, d), begins, wanted, second)
         return context.get_dummy_value()
 
     return types.void(block, s, center, out), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _scale_rows(
     typingctx: Any, block: Any, shift: Any, scale: Any, h: Any, rows: Any, weighted: Any
 ) -> Any:
@@ -357,19 +358,19 @@ def _scale_rows(
 
 
 @overload(add_tile)
-def _overload_add_tile(a, b, n, j, m, out, _version=_VERSION):  # type: ignore[no-untyped-def]
-    def implementation(a, b, n, j, m, out, _version=_VERSION):  # type: ignore[no-untyped-def]
+def _overload_add_tile(a, b, n, j, m, out, _version=_VERSION):
+    def implementation(a, b, n, j, m, out, _version=_VERSION):
         _add_tile(a, b, n, j, m, out)
 
     return implementation
 
 
 @overload(dot_rows)
-def _overload_dot_rows(block, w, offset, z, _version=_VERSION):  # type: ignore[no-untyped-def]
+def _overload_dot_rows(block, w, offset, z, _version=_VERSION):
     if not _contiguous(block, w):
         return lambda block, w, offset, z, _version=_VERSION: False
 
-    def implementation(block, w, offset, z, _version=_VERSION):  # type: ignore[no-untyped-def]
+    def implementation(block, w, offset, z, _version=_VERSION):
         n, d = block.shape
         if n < TILE_ROWS or not TILE_COLUMNS <= d <= MOST_COLUMNS:
             return False
@@ -380,11 +381,11 @@ def _overload_dot_rows(block, w, offset, z, _version=_VERSION):  # type: ignore[
 
 
 @overload(add_rows)
-def _overload_add_rows(block, r, g, _version=_VERSION):  # type: ignore[no-untyped-def]
+def _overload_add_rows(block, r, g, _version=_VERSION):
     if not _contiguous(block, g):
         return lambda block, r, g, _version=_VERSION: False
 
-    def implementation(block, r, g, _version=_VERSION):  # type: ignore[no-untyped-def]
+    def implementation(block, r, g, _version=_VERSION):
         if not TILE_COLUMNS <= block.shape[1] <= MOST_COLUMNS:
             return False
         _add_rows(block, r, g)
@@ -394,11 +395,11 @@ def _overload_add_rows(block, r, g, _version=_VERSION):  # type: ignore[no-untyp
 
 
 @overload(add_moments)
-def _overload_add_moments(block, s, center, out, _version=_VERSION):  # type: ignore[no-untyped-def]
+def _overload_add_moments(block, s, center, out, _version=_VERSION):
     if not _contiguous(block, s, center, out):
         return lambda block, s, center, out, _version=_VERSION: False
 
-    def implementation(block, s, center, out, _version=_VERSION):  # type: ignore[no-untyped-def]
+    def implementation(block, s, center, out, _version=_VERSION):
         if not TILE_COLUMNS <= block.shape[1] <= MOST_COLUMNS:
             return False
         _add_moments(block, s, center, out)
@@ -408,11 +409,11 @@ def _overload_add_moments(block, s, center, out, _version=_VERSION):  # type: ig
 
 
 @overload(scale_rows)
-def _overload_scale_rows(block, shift, scale, h, rows, weighted, _version=_VERSION):  # type: ignore[no-untyped-def]
+def _overload_scale_rows(block, shift, scale, h, rows, weighted, _version=_VERSION):
     if not _contiguous(block, shift, scale, h, rows, weighted):
         return lambda block, shift, scale, h, rows, weighted, _version=_VERSION: False
 
-    def implementation(block, shift, scale, h, rows, weighted, _version=_VERSION):  # type: ignore[no-untyped-def]
+    def implementation(block, shift, scale, h, rows, weighted, _version=_VERSION):
         if block.shape[1] < TILE_COLUMNS:
             return False
         _scale_rows(block, shift, scale, h, rows, weighted)

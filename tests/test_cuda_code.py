@@ -22,21 +22,22 @@ from subsampled_newton.losses import TANH_SQUARED
 
 if config.ENABLE_CUDASIM:
     pytest.skip("the simulator compiles nothing", allow_module_level=True)
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+from numba import cuda
+from numba.cuda.cudadrv import nvvm
+
 try:
-    from numba import cuda
-    from numba.cuda.cudadrv import nvvm
-
-    from subsampled_newton.backends import _cuda_classes as classes
-    from subsampled_newton.backends import _cuda_device
-    from subsampled_newton.backends import _cuda_entries as entries
-    from subsampled_newton.backends import _cuda_rows as kernels
-    from subsampled_newton.backends import _cuda_tiles as tiles
-    from subsampled_newton.backends import _cuda_vectors as vectors
-    from subsampled_newton.backends._cuda_gram import gram
-
     nvvm.NVVM()
-except Exception as error:
+except Exception as error:  # of one of three libraries, each with its own
     pytest.skip(f"no compiler for CUDA: {error}", allow_module_level=True)
+# What is wrong with our own modules fails here.
+from subsampled_newton.backends import _cuda_classes as classes
+from subsampled_newton.backends import _cuda_device
+from subsampled_newton.backends import _cuda_entries as entries
+from subsampled_newton.backends import _cuda_rows as kernels
+from subsampled_newton.backends import _cuda_tiles as tiles
+from subsampled_newton.backends import _cuda_vectors as vectors
+from subsampled_newton.backends._cuda_gram import gram
 
 VECTOR, MATRIX, INDICES = float64[::1], float64[:, ::1], int64[::1]
 LOSSES = (
