@@ -24,10 +24,9 @@ if config.ENABLE_CUDASIM:
     pytest.skip("the simulator compiles nothing", allow_module_level=True)
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 from numba import cuda
-from numba.cuda.cudadrv import nvvm
 
-try:
-    nvvm.NVVM()
+try:  # the smallest kernel
+    cuda.compile(lambda: None, types.void(), cc=(8, 0), device=False, abi="numba")
 except Exception as error:  # of one of three libraries, each with its own
     pytest.skip(f"no compiler for CUDA: {error}", allow_module_level=True)
 # What is wrong with our own modules fails here.

@@ -95,7 +95,9 @@ def test_other_solvers_say_that_more_may_be_left(solver):
     with pytest.warns(ConvergenceWarning, match="so flat in some direction"):
         model = LogisticRegression(C=np.inf, solver=solver).fit(X, y)
     assert model.result_.status.name == "FLAT"
-    assert value(model, X, y) > best + 0.01
+    # As the status says: more than a millionth of the possible decrease is left. How
+    # much more is rounding, which differs between processors.
+    assert value(model, X, y) - best > 1e-6 * (np.log(2.0) - best)
     assert model.result_.gradient_norm <= model.tol
 
 
