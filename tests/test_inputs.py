@@ -193,7 +193,10 @@ def test_any_small_matrix_in_any_container(data, n, d, container, model):
     labels = np.arange(n) % 2
     reference = clone(model).fit(array, labels)
     given = clone(model).fit(CONTAINERS[container](array), labels)
-    np.testing.assert_allclose(given.coef_, reference.coef_, rtol=1e-7, atol=1e-9)
+    # Columns of other shifts have another path: each fit ends with a gradient of tol at
+    # most, on columns that are at most 8 times smaller, where F has the curvature 1/n.
+    error = 2.0 * model.tol * 8.0 * n
+    np.testing.assert_allclose(given.coef_, reference.coef_, rtol=1e-7, atol=error)
 
 
 # X that has no right answer.
