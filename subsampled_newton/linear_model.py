@@ -21,6 +21,7 @@ from subsampled_newton.problem import (
     Point,
     Trial,
     as_vector,
+    read_only,
 )
 from subsampled_newton.sampling import Sample
 from subsampled_newton.sketching import approximate_leverage
@@ -301,7 +302,7 @@ class LinearPoint:
 
     def __init__(self, problem: LinearModel, w: Array) -> None:
         self.problem = problem
-        self.w = w
+        self.w = read_only(w)
         self._gradient_counted = False
 
     @property
@@ -314,7 +315,7 @@ class LinearPoint:
         p = self.problem
         z, value, gradient = p.evaluate(self.w)
         ridge = 0.5 * float(p.l2 @ self.w**2)
-        return z, value + ridge, gradient + p.l2 * self.w
+        return z, value + ridge, read_only(gradient + p.l2 * self.w)
 
     @property
     def z(self) -> Array:

@@ -15,7 +15,14 @@ from subsampled_newton._interrupts import quiet
 from subsampled_newton._user_function import run
 from subsampled_newton.kernels import nonlinear as kernels
 from subsampled_newton.linear_model import mean_one
-from subsampled_newton.problem import Curvature, FiniteSum, Point, Trial, as_vector
+from subsampled_newton.problem import (
+    Curvature,
+    FiniteSum,
+    Point,
+    Trial,
+    as_vector,
+    read_only,
+)
 from subsampled_newton.sampling import Sample, full
 
 __all__ = ["NonlinearModel", "NonlinearPoint"]
@@ -266,7 +273,7 @@ class NonlinearPoint:
 
     def __init__(self, problem: NonlinearModel, w: Array) -> None:
         self.problem = problem
-        self.w = w
+        self.w = read_only(w)
         self._gradient_counted = False
 
     @property
@@ -380,7 +387,7 @@ class NonlinearPoint:
             self._gradient_counted = True
             self.problem.work.props += 2 * self.problem.n_samples
         gradient: Array = self.factor.R.T @ self.factor.projection
-        return gradient / self.problem.n_samples
+        return read_only(gradient / self.problem.n_samples)
 
     def decrease(self, other: NonlinearPoint) -> float:
         """``F(w) - F(other)``, from differences of the terms: no cancellation."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from subsampled_newton import _memory
 from subsampled_newton.columns import Work
 from subsampled_newton.losses import PointwiseLoss
+from subsampled_newton.parameters import is_number, real_array, shown
 from subsampled_newton.sampling import Sample
 
 __all__ = [
@@ -162,7 +163,7 @@ class GenericPoint:
 
     def __init__(self, problem: FiniteSum, w: Array) -> None:
         self.problem = problem
-        self.w: Array = w
+        self.w: Array = read_only(w)
 
     @property
     def point(self) -> GenericPoint:
@@ -174,7 +175,7 @@ class GenericPoint:
         """F(w)."""
         self.problem.work.rows_read += self.problem.n_samples
         ridge = 0.5 * float(self.problem.l2 @ self.w**2)
-        return float(self.problem.value(self.w, None)) + ridge
+        return _number("value", self.problem.value(self.w, None)) + ridge
 
     @cached_property
     def gradient(self) -> Array:
@@ -182,7 +183,8 @@ class GenericPoint:
         work, n = self.problem.work, self.problem.n_samples
         work.rows_read += n
         work.props += 2 * n
-        return self.problem.gradient(self.w, None) + self.problem.l2 * self.w
+        mean = _vector("gradient", self.problem.gradient(self.w, None), self.w)
+        return read_only(mean + self.problem.l2 * self.w)
 
     def hessian(
         self, sample: Sample, curvature: Curvature = "hessian"
@@ -214,7 +216,9 @@ class GenericHessian:
         """Product with a vector."""
         self.problem.work.rows_read += self.sample.n_rows
         self.problem.work.props += 2 * self.sample.n_rows
-        return self.product(self.w, self.sample.rows, v) + self.problem.l2 * v
+        rows = None if self.sample.rows is None else read_only(self.sample.rows)
+        product = self.product(self.w, rows, read_only(v))
+        return _vector("hess_vec", product, v) + self.problem.l2 * v
 
     def diagonal(self) -> None:
         """Not known."""
@@ -250,8 +254,8 @@ class GenericLine:
         """Second derivative of F along the direction at the start."""
         problem, p = self.start.problem, self.direction
         problem.work.rows_read += problem.n_samples
-        product = problem.hess_vec(self.start.w, None, p) + problem.l2 * p
-        return float(p @ product)
+        product = problem.hess_vec(self.start.w, None, read_only(p))
+        return float(p @ (_vector("hess_vec", product, p) + problem.l2 * p))
 
 
 class _Restricted(FiniteSum):
@@ -259,11 +263,11 @@ class _Restricted(FiniteSum):
 
     def __init__(self, parent: FiniteSum, rows: Indices) -> None:
         super().__init__(len(rows), parent.n_params, parent.l2)
-        self.parent, self.rows, self.work = parent, rows, parent.work
+        self.parent, self.rows, self.work = parent, read_only(rows), parent.work
         self.convex = parent.convex
 
     def _pick(self, rows: Indices | None) -> Indices:
-        return self.rows if rows is None else self.rows[rows]
+        return self.rows if rows is None else read_only(self.rows[rows])
 
     def value(self, w: Array, rows: Indices | None = None) -> float:
         return self.parent.value(w, self._pick(rows))
@@ -323,7 +327,8 @@ def check_derivatives(
         up, down = problem.at(w + h * p), problem.at(w - h * p)
         numeric = (up.value - down.value) / (2.0 * h)
         _compare("gradient", float(problem.at(w).gradient @ p), numeric, rtol)
-        product = problem.hess_vec(w, None, p) + problem.l2 * p
+        product = _vector("hess_vec", problem.hess_vec(w, None, read_only(p)), p)
+        product = product + problem.l2 * p
         difference = (up.gradient - down.gradient) / (2.0 * h)
         error = float(np.linalg.norm(product - difference))
         if not error <= rtol * max(1.0, float(np.linalg.norm(difference))):
@@ -342,20 +347,45 @@ def _compare(name: str, exact: float, numeric: float, rtol: float) -> None:
 
 def as_ridge(l2: ArrayLike, size: int) -> Array:
     """Return ridge weights as a vector of the given length."""
-    weights = np.asarray(l2)
-    if weights.dtype.kind not in "fiu" or weights.shape not in ((), (size,)):
-        raise ValueError(
-            f"l2 must be a number or an array of shape ({size},), got {l2!r}"
-        )
-    if not np.all((weights >= 0.0) & (weights < np.inf)):
-        raise ValueError(f"l2 must be finite and >= 0, got {l2!r}")
+    what = f"be a number or an array of shape ({size},)"
+    weights = real_array("l2", l2, what=what)
+    if weights.shape not in ((), (size,)) or weights.dtype.kind == "b":
+        raise ValueError(f"l2 must {what}, got {shown(l2)}")
+    allowed = (weights >= 0.0) & (weights < np.inf)
+    if not np.all(allowed):
+        first = weights.ravel()[np.argmin(allowed)]
+        raise ValueError(f"l2 must be finite and >= 0, got {first}")
     ridge: Array = np.broadcast_to(weights.astype(np.float64), (size,))
     return ridge
 
 
-def as_vector(w: ArrayLike, n_params: int) -> Array:
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a view that cannot be written to; the array itself stays as it is."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _number(name: str, value: Any) -> float:
+    """What a user's method returned, if it is a number."""
+    number = value[()] if isinstance(value, np.ndarray) and not value.ndim else value
+    if not is_number(number):
+        raise TypeError(f"{name} must return a number, got {shown(value)}")
+    return float(number)
+
+
+def _vector(name: str, value: Any, like: Array) -> Array:
+    """What a user's method returned, if it is a vector of the parameters."""
+    array = np.asarray(value)
+    if array.shape != like.shape or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{name} must return an array of shape {like.shape}, got {shown(value)}"
+        )
+    return array
+
+
+def as_vector(w: ArrayLike, n_params: int, name: str = "w") -> Array:
     """Return ``w`` as a float64 vector of the right length."""
-    vector = np.array(w, dtype=np.float64)  # a copy: points never change
-    if vector.shape != (n_params,):
-        raise ValueError(f"w must have shape ({n_params},), got {vector.shape}")
-    return vector
+    vector = real_array(name, w, (n_params,))
+    # A copy that cannot be written to: points never change.
+    return read_only(vector.astype(np.float64))

@@ -15,6 +15,7 @@ FLOORS = {
     "_interrupts": 0.0,
     "_memory": 0.0,
     "_parallel": 0.01,
+    "parameters": 0.0,
     "_prefetch": 0.0,
     "_tile": 0.0,
     "_dual": 0.1,

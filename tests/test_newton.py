@@ -312,7 +312,7 @@ def test_progress_bar_is_shown_when_asked(capsys):
         ({"tol": math.nan}, "tol must be a number >= 0, got nan"),
         ({"max_iter": 1.5}, "max_iter must be an integer >= 0, got 1.5"),
         ({"max_passes": -1}, "max_passes must be a number >= 0, got -1"),
-        ({"w0": [1.0, 2.0]}, r"w must have shape \(8,\), got \(2,\)"),
+        ({"w0": [1.0, 2.0]}, r"w0 must have shape \(8,\), got \(2,\)"),
         ({"w0": np.full(8, np.nan)}, "w0 must be finite"),
         ({"n_jobs": 0}, "n_jobs must be None or an integer other than 0, got 0"),
     ],

@@ -685,8 +685,8 @@ def build(**changes):
         ({"l2": math.inf}, ValueError, "l2 must be finite and >= 0, got inf"),
         ({"l2": [1.0, -1.0]}, ValueError, "l2 must be finite and >= 0"),
         ({"l2": [1.0, 1.0, 1.0]}, ValueError, r"l2 must be .*shape \(2,\)"),
-        ({"l2": "1"}, ValueError, "l2 must be a number or an array .* got '1'"),
-        ({"l2": None}, ValueError, "l2 must be a number or an array .* got None"),
+        ({"l2": "1"}, TypeError, "l2 must be a number or an array .* got '1'"),
+        ({"l2": None}, TypeError, "l2 must be a number or an array .* got None"),
     ],
 )
 def test_bad_argument_is_refused_by_name(changes, error, message):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -17,7 +18,7 @@ from subsampled_newton import _parallel
 from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
-from subsampled_newton.problem import FiniteSum, Point
+from subsampled_newton.problem import FiniteSum, Point, as_vector, read_only
 from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 
@@ -28,9 +29,20 @@ logger = logging.getLogger("subsampled_newton")
 
 @dataclass(frozen=True)
 class State:
-    """Where a solver is. Frozen, so that a callback cannot break a run.
+    """The state of a solver at one iterate. Solvers keep their own in a subclass.
 
-    Solvers keep their own numbers in a subclass.
+    A callback is given a copy whose arrays are read-only, so that it cannot alter the
+    run.
+
+    Attributes
+    ----------
+    point : Point
+        The iterate: ``point.w``, ``point.value`` and ``point.gradient`` are parameters,
+        F and its gradient there, ``point.hessian(sample)`` and ``point.along(p)`` the
+        Hessian on a sample of the rows and F along a direction. They are computed when
+        they are asked for, and kept. In a callback they are neither counted nor timed.
+    iteration, step_size, inner_iterations, hessian_rows
+        As in `Trace`.
     """
 
     point: Point
@@ -108,7 +120,9 @@ def minimize(
     max_passes, max_time : float, default inf
         Largest number of reads of the data, and of seconds.
     callback : callable, State -> bool or None, optional
-        Called at the start and after every step; True stops the run.
+        Called at the start and after every step; True stops the run. Its `State` is a
+        copy with read-only arrays: what it reads or evaluates is neither counted nor
+        timed and changes nothing in the run.
     full_trace : bool, default False
         Evaluate value and gradient for the trace where the solver does not. These
         evaluations are neither counted nor timed.
@@ -162,7 +176,8 @@ def minimize(
         rng.bit_generator.state = resume.rng_state
         start = problem.at(resume.w)
     else:
-        start = problem.at(np.zeros(problem.n_params) if w0 is None else w0)
+        d = problem.n_params
+        start = problem.at(np.zeros(d) if w0 is None else as_vector(w0, d, "w0"))
     if not np.all(np.isfinite(start.w)):
         raise ValueError("w0 must be finite")
 
@@ -229,8 +244,11 @@ def minimize(
                     "iteration %d: value %.12g, |g| %.3g", state.iteration, value, norm
                 )
                 bar(state.iteration, value, norm)
-                if callback is not None and callback(state) and status is None:
-                    status = Status.CALLBACK_STOP
+                if callback is not None:
+                    with work.uncounted():
+                        stop = callback(_copy(state))
+                    if stop and status is None:
+                        status = Status.CALLBACK_STOP
                 clock = _now()
                 if status is Status.CONVERGED and isinstance(solver, SecondOrder):
                     certificate = solver.certify(problem, state, rng)
@@ -350,6 +368,27 @@ def _check_data(problem: FiniteSum, state: State, resume: Checkpoint) -> None:
                 f"resume needs the data of the run before, but {name} at the "
                 f"checkpoint differs by {difference:.3g} from what it was"
             )
+
+
+def _copy(value: Any, depth: int = 4) -> Any:
+    """The state for a callback: arrays read-only, the point with a memory of its own.
+
+    A point keeps what it is asked for. The solver must not find that its point was
+    evaluated by somebody else; what it has evaluated itself, the copy knows as well.
+    """
+    if isinstance(value, np.ndarray):
+        return read_only(value)
+    if depth == 0:
+        return value
+    if isinstance(value, tuple):
+        parts = [_copy(part, depth - 1) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if not (is_dataclass(value) or hasattr(value, "along")):  # a state or a point
+        return value
+    same = copy.copy(value)
+    for name, part in getattr(value, "__dict__", {}).items():
+        same.__dict__[name] = _copy(part, depth - 1)
+    return same
 
 
 def _now() -> float:
