@@ -17,6 +17,7 @@ from subsampled_newton import _parallel
 from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
+from subsampled_newton.linear_model import LinearPoint
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
@@ -76,7 +77,7 @@ class SecondOrder(Protocol):
 def minimize(
     problem: FiniteSum,
     solver: Solver,
-    w0: ArrayLike | None = None,
+    w0: ArrayLike | Point | None = None,
     *,
     tol: float = 1e-8,
     max_iter: int = 200,
@@ -162,7 +163,7 @@ def minimize(
         rng.bit_generator.state = resume.rng_state
         start = problem.at(resume.w)
     else:
-        start = problem.at(np.zeros(problem.n_params) if w0 is None else w0)
+        start = _start(problem, w0)
     if not np.all(np.isfinite(start.w)):
         raise ValueError("w0 must be finite")
 
@@ -312,6 +313,13 @@ def _result(
             solver=type(solver).__name__,
         ),
     )
+
+
+def _start(problem: FiniteSum, w0: Any) -> Point:
+    """Point at ``w0``, or ``w0`` itself if it is one of this problem."""
+    if isinstance(w0, LinearPoint) and w0.problem is problem:
+        return w0  # evaluated before: that need not be done again
+    return problem.at(np.zeros(problem.n_params) if w0 is None else w0)
 
 
 def _in_words(problem: FiniteSum) -> str:
