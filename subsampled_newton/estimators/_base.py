@@ -183,7 +183,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def _finish(self, result: Result) -> None:
         """Set what tells how the fit went, and warn when it did not converge."""
-        self.result_ = result
+        self.result_ = result.detached()
         self.history_ = result.trace.as_dict()
         if not result.converged:
             warnings.warn(
@@ -210,7 +210,9 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         NotFittedError
             If the model is not fitted.
         TypeError
-            If a parameter cannot be stored: a solver or random generator of your own.
+            If a parameter cannot be stored, as a solver or random generator of your
+            own, or an attribute that `load` would refuse. An existing file is as it
+            was, then.
         OSError
             If the file cannot be written.
         """

@@ -186,7 +186,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             coef_=np.array(coef),
             intercept_=np.array(intercept),
             n_iter_=np.array([result.n_iter], dtype=np.int32),
-            result_=result,
+            result_=result.detached(),
             history_=result.trace.as_dict(),
         )
 

@@ -134,7 +134,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
             coef_=coef,
             intercept_=intercept if self.fit_intercept else 0.0,
             n_iter_=n_iter,
-            result_=result,
+            result_=result.detached(),
             history_=result.trace.as_dict(),
             **self._description(fits[0].result),
         )
@@ -423,5 +423,6 @@ class Ridge(LeastSquaresEstimator):
 
 
 def _refinement(result: Result) -> Refinement | None:
+    assert result.checkpoint is not None
     state = result.checkpoint.state
     return state.refinement if isinstance(state, LeastSquaresState) else None

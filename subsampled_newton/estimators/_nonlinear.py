@@ -231,6 +231,8 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
             freedom = np.count_nonzero(weights) - len(start)
             variance, covariance = _statistics(point, int(freedom))
             result = account.of(result)
+            if not isinstance(solver, LevenbergMarquardt):  # a number for every row
+                result = result.detached()
         residual_std = float(np.sqrt(variance * np.mean(weights)))
         self._keep(scale, result, residual_std, covariance)
         self._finish(result)

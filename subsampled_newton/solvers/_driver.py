@@ -153,6 +153,11 @@ def minimize(
     _check_limits(tol, max_iter, max_passes, max_time)
     if isinstance(resume, Result):
         resume = resume.checkpoint
+        if resume is None:
+            raise ValueError(
+                "resume needs a result with a checkpoint, which those of estimators "
+                "do not keep: let minimize make it"
+            )
     if resume is not None and w0 is not None:
         raise ValueError("w0 must be None when resume is given")
     with quiet():  # NumPy ignores overflows as it makes a seed
