@@ -370,15 +370,14 @@ class Account:
         self.problem, self.clock = problem, _now()
         self.rows_read, self.props = problem.work.rows_read, problem.work.props
 
-    def of(self, result: Result, memory: int = 0) -> Result:
-        """Result with all of the cost, and with a peak of other memory."""
+    def of(self, result: Result) -> Result:
+        """Result with all of the cost."""
         work = self.problem.work
         return replace(
             result,
             seconds=_now() - self.clock,
             passes=(work.rows_read - self.rows_read) / self.problem.n_samples,
             props=1 + work.props - self.props,
-            memory_bytes=max(result.memory_bytes, memory),
         )
 
 

@@ -30,7 +30,7 @@ from subsampled_newton.estimators._base import (
 )
 from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
-from subsampled_newton.separation import separable
+from subsampled_newton.separation import examined
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import Solver
 from subsampled_newton.solvers._result import Result, Status
@@ -154,9 +154,13 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         """Result from one start, with a status that says what it is."""
         result = self._minimize(problem, start)
         found.append(result)
-        failed = not result.converged
-        if l2 == 0.0 and separable(problem, result.w, failed=failed):
-            return replace(result, status=Status.SEPARABLE)
+        if l2 == 0.0:
+            failed, most = not result.converged, result.props
+            verdict = examined(problem, result.w, failed=failed, most=most)
+            memory = max(result.memory_bytes, verdict.memory_bytes)
+            result = replace(result, memory_bytes=memory)
+            if verdict.separable:
+                return replace(result, status=Status.SEPARABLE)
         return self._assured(problem, result)
 
     def _prepared(
