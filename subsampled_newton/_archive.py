@@ -41,7 +41,7 @@ def write(path: str | os.PathLike[str], value: Any) -> None:
     Raises
     ------
     TypeError
-        If a part of the value cannot be stored.
+        If a part of the value cannot be stored, or `load` would refuse it.
     OSError
         If the file cannot be written; it names the path.
     """
@@ -56,10 +56,27 @@ def write(path: str | os.PathLike[str], value: Any) -> None:
         "value": _encoded(value, "", arrays),
     }
     data = _archived(json.dumps(content, allow_nan=False, indent=1), arrays)
+    _check_loads(data)
     try:
         _replace(os.path.realpath(path), data)
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _check_loads(data: bytes) -> None:
+    """Raise unless `load` takes these bytes: by its own checks, before any is written.
+
+    Its registry of classes stands above this module, which the package has imported.
+    """
+    build = vars(sys.modules[f"{__package__}.persistence"])["_built"]
+    try:
+        _value(data, build)
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = str(error)
+        text = text if len(text) <= 200 else f"{text[:197]}..."
+        raise TypeError(f"it cannot be saved, load would refuse it: {text}") from error
 
 
 def _replace(path: str, data: bytes) -> None:

@@ -200,12 +200,20 @@ def _model(cls: type[LinearEstimator], fields: dict[str, Any]) -> LinearEstimato
         expected -= {"rank_", "condition_"}
     if not issubclass(cls, LinearClassifier):
         expected -= {"classes_"}
-    if not expected - _OPTIONAL <= set(fitted) <= expected:
-        raise ValueError(f"it holds a {cls.__name__} with {sorted(fitted)}")
+    for key in sorted(set(fitted) ^ expected - (_OPTIONAL - set(fitted))):
+        lacks = "has no" if key in fitted else "needs an"
+        raise ValueError(f"a fitted {cls.__name__} {lacks} attribute {key!r}")
     for key, value in fitted.items():
         if not _fits(value, _FITTED[key]):
-            raise ValueError(f"its {key} is of a wrong type")
+            raise ValueError(
+                f"{key} must be of type {_in_words(_FITTED[key])}, got "
+                f"{type(value).__name__}"
+            )
         setattr(model, key, value)
+    for key in ("coef_", "intercept_"):
+        dtype = np.asarray(fitted[key]).dtype
+        if dtype != np.float64:
+            raise ValueError(f"{key} must be of dtype float64, got {dtype}")
     shape = model.coef_.shape
     outputs: tuple[int, ...] = shape[:-1]
     if issubclass(cls, LinearClassifier):
@@ -213,16 +221,18 @@ def _model(cls: type[LinearEstimator], fields: dict[str, Any]) -> LinearEstimato
         outputs = (1 if K == 2 else K,)
     n_features, names_in = model.n_features_in_, fitted.get("feature_names_in_")
     if (
-        model.coef_.dtype != np.float64
-        or len(outputs) > 1
+        len(outputs) > 1
         or shape != (*outputs, n_features)
         or np.shape(model.intercept_) not in (outputs, ())
-        or np.asarray(model.intercept_).dtype != np.float64
         or (names_in is not None and names_in.shape != (n_features,))
     ):
         raise ValueError("its coef_, intercept_ and labels do not fit together")
     model.history_ = model.result_.trace.as_dict()
     return model
+
+
+def _in_words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import NotFittedError
@@ -413,6 +414,84 @@ def test_what_is_not_of_this_package_is_refused_by_name(name, fitted, tmp_path):
     assert len([*tmp_path.iterdir()]) == 1
 
 
+SPOILED = {
+    "an attribute of one's own": (lambda m: {"note": "x"}, "no attribute 'note'"),
+    "single precision": (
+        lambda m: {"coef_": m.coef_.astype(np.float32)},
+        "coef_ must be of dtype float64, got float32",
+    ),
+    "integer intercept": (
+        lambda m: {"intercept_": np.zeros(1, dtype=int)},
+        "intercept_ must be of dtype float64, got int64",
+    ),
+    "no result": (lambda m: {"result_": None}, "result_ must be of type Result"),
+    "labels as a list": (lambda m: {"classes_": [0, 1]}, "classes_ must be of type"),
+    "a column less": (lambda m: {"coef_": m.coef_[:, 1:]}, "coef_.* do not fit"),
+    "a parameter out of range": (lambda m: {"C": -1.0}, "'C' parameter"),
+    "an unknown solver": (lambda m: {"solver": "none"}, "'solver' parameter"),
+}
+
+
+@pytest.mark.parametrize("way", SPOILED)
+def test_what_load_would_refuse_is_not_saved(way, tmp_path):
+    change, message = SPOILED[way]
+    model, path = Logistic().fit(X, binary), tmp_path / "m"
+    model.save(path)
+    content = path.read_bytes()
+    vars(model).update(change(model))
+    with pytest.raises(TypeError, match=message) as caught:
+        model.save(path)
+    assert len(str(caught.value)) <= 300
+    assert path.read_bytes() == content
+    assert len([*tmp_path.iterdir()]) == 1
+
+
+def test_result_whose_state_has_no_entry_in_the_registry_is_not_saved(
+    tmp_path, monkeypatch
+):
+    run = sn.minimize(logistic(), sn.LBFGS(), max_iter=2)
+    monkeypatch.delitem(persistence.CLASSES, "LBFGSState")
+    for part in (run, run.checkpoint):
+        with pytest.raises(TypeError, match="'LBFGSState', which this release does"):
+            part.save(tmp_path / "r")
+    assert not [*tmp_path.iterdir()]
+
+
+NAMES = ["auto", *sn.estimators.SOLVERS, *LEAST_SQUARES]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_fitted_models_carry_nothing_for_every_row(name, tmp_path):
+    makers = [sn.LinearRegression] if name in LEAST_SQUARES else [Logistic, sn.Ridge]
+    fits = 0
+    for make in makers:
+        for layout in (np.asarray, sp.csr_array):
+            sizes = []
+            for n in (500, 25_000 if name == "auto" else 6_000):
+                draws = np.random.default_rng(0).standard_normal((n, 3))
+                y = draws[:, 0] + draws[:, 1] > 0.0
+                model = make(solver=name, max_iter=2, tol=0.0, fit_intercept=False)
+                try:
+                    model.fit(layout(draws), y.astype(float))
+                except (TypeError, ValueError):  # not for this problem, and says so
+                    break
+                model.save(tmp_path / "m")
+                size = (tmp_path / "m").stat().st_size
+                sizes.append(max(size, len(pickle.dumps(model))))
+            else:
+                fits += 1
+                assert sizes[1] - sizes[0] < 2_000
+    assert fits > 0
+
+
+def test_result_of_an_estimator_is_no_checkpoint():
+    model = Logistic().fit(X, binary)
+    assert model.result_.checkpoint is None
+    with pytest.raises(ValueError, match="resume needs a result with a checkpoint"):
+        sn.minimize(logistic(), sn.LBFGS(), resume=model.result_)
+
+
 def test_function_of_a_curve_is_refused_and_its_result_is_not(tmp_path):
     def line(p, x):
         return p[0] + p[1] * x[0]
@@ -469,6 +548,9 @@ def small(tmp_path_factory):
     """A small file of a model."""
     path = tmp_path_factory.mktemp("small") / "m.npz"
     model = Logistic(fit_intercept=False).fit(X[:, :1], binary)
+    # With the checkpoint of a run, as files of earlier releases have it.
+    problem = sn.LinearModel(sn.LOGISTIC, X[:, :1], 2.0 * binary - 1.0)
+    model.result_ = sn.minimize(problem, sn.SubsampledNewton(1.0))
     model.save(path)
     assert path.stat().st_size < 20_000
     return path
@@ -673,7 +755,7 @@ FORGED = {
     "bare list": (put(value=[1]), "must say what it is"),
     "no object": (members(coef_=npy(np.array([{}], dtype=object))), "is not valid"),
     "complex": (members(coef_=npy(np.ones((1, 1), complex))), "dtype complex128"),
-    "single": (members(coef_=npy(np.ones((1, 1), np.float32))), "do not fit together"),
+    "single": (members(coef_=npy(np.ones((1, 1), np.float32))), "float64, got float32"),
     "shape": (members(coef_=npy(np.ones((1, 2)))), "do not fit together"),
     "row": (members(coef_=npy(np.ones(1))), "do not fit together"),
     "intercepts": (members(intercept_=npy(np.ones(2))), "do not fit together"),
@@ -702,11 +784,11 @@ FORGED = {
     "no array at all": (members(coef_=b"text"), "is not valid"),
     "bad parameter": (fields(C=-1.0), "'C' parameter"),
     "text for a parameter": (fields(fit_intercept="yes"), "'fit_intercept' parameter"),
-    "method": (fields(predict=1), "with .*predict"),
-    "other attribute": (fields(rank_=1), "with .*rank_"),
-    "no coefficients": (drop("coef_"), "with "),
-    "no result": (fields(result_=None), "result_ is of a wrong type"),
-    "count as text": (fields(n_features_in_="1"), "n_features_in_ is of a wrong type"),
+    "method": (fields(predict=1), "has no attribute 'predict'"),
+    "other attribute": (fields(rank_=1), "has no attribute 'rank_'"),
+    "no coefficients": (drop("coef_"), "needs an attribute 'coef_'"),
+    "no result": (fields(result_=None), "result_ must be of type Result, got NoneType"),
+    "count as text": (fields(n_features_in_="1"), "n_features_in_ must be of type int"),
     "value as text": (of_result(value="0"), "Result whose value is of a wrong"),
     "trace as number": (of_result(trace=1.0), "Result whose trace is of a wrong"),
     "unknown field": (of_result(extra=1.0), "is not valid: 'extra'"),

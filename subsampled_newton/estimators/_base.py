@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -52,9 +53,14 @@ from subsampled_newton.inference import (
     diagnosis,
     wald_tests,
 )
-from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
+from subsampled_newton.linear_model import (
+    FORMED_MAX_PARAMS,
+    LinearModel,
+    LinearPoint,
+)
 from subsampled_newton.losses import LOGISTIC, SQUARED
-from subsampled_newton.solvers._driver import Solver, minimize
+from subsampled_newton.problem import FiniteSum
+from subsampled_newton.solvers._driver import Solver, _now, minimize
 from subsampled_newton.solvers._polish import assured
 from subsampled_newton.solvers._result import Result
 from subsampled_newton.solvers._sizes import Growing
@@ -78,10 +84,14 @@ from subsampled_newton.solvers.trust_region import TrustRegion
 __all__ = [
     "ALLOWED_TYPES",
     "SOLVERS",
+    "Account",
     "InferenceMixin",
     "LinearEstimator",
+    "better",
     "checked_weights",
     "equilibrated",
+    "seed_of",
+    "start_from",
     "validated",
 ]
 
@@ -135,7 +145,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         "verbose": ["verbose"],
     }
 
-    def _minimize(self, problem: LinearModel, w0: Array | None) -> Result:
+    def _minimize(self, problem: LinearModel, w0: Array | LinearPoint | None) -> Result:
         """Run the solver that the parameters name."""
         solver = self.solver
         if isinstance(solver, str):
@@ -147,7 +157,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             tol=self.tol,
             max_iter=self.max_iter,
             progress=bool(self.verbose),
-            seed=check_random_state(self.random_state).randint(2**31 - 1),
+            seed=seed_of(self.random_state),
         )
 
     def _assured(self, problem: LinearModel, result: Result) -> Result:
@@ -165,12 +175,15 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         coef = np.asarray(self.coef_, dtype=np.float64)
         if coef.shape != shape:
             return None
-        intercept = np.asarray(self.intercept_, dtype=np.float64)
+        # One number stands for those of all targets where none is fitted.
+        intercept = np.broadcast_to(self.intercept_, shape[:-1]).astype(np.float64)
+        if not (np.all(np.isfinite(coef)) and np.all(np.isfinite(intercept))):
+            return None
         return coef, intercept * self.fit_intercept
 
     def _finish(self, result: Result) -> None:
         """Set what tells how the fit went, and warn when it did not converge."""
-        self.result_ = result
+        self.result_ = result.detached()
         self.history_ = result.trace.as_dict()
         if not result.converged:
             warnings.warn(
@@ -197,7 +210,9 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         NotFittedError
             If the model is not fitted.
         TypeError
-            If a parameter cannot be stored: a solver or random generator of your own.
+            If a parameter cannot be stored, as a solver or random generator of your
+            own, or an attribute that `load` would refuse. An existing file is as it
+            was, then.
         OSError
             If the file cannot be written.
         """
@@ -346,6 +361,64 @@ class InferenceMixin:
         check_is_fitted(self, "coef_")
         problem, w, _, _ = self._fitted_problem(X, y, sample_weight)
         return diagnosis(problem, w, self.result_)
+
+
+class Account:
+    """What a fit costs from now on: its runs and all that is done beside them."""
+
+    def __init__(self, problem: FiniteSum) -> None:
+        self.problem, self.clock = problem, _now()
+        self.rows_read, self.props = problem.work.rows_read, problem.work.props
+
+    def of(self, result: Result) -> Result:
+        """Result with all of the cost."""
+        work = self.problem.work
+        return replace(
+            result,
+            seconds=_now() - self.clock,
+            passes=(work.rows_read - self.rows_read) / self.problem.n_samples,
+            props=1 + work.props - self.props,
+        )
+
+
+def seed_of(random_state: Any) -> int:
+    """Seed of a fit: the same one in every run where the user names none."""
+    if random_state is None:
+        return 0
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def start_from(problem: LinearModel, last: Array | None) -> LinearPoint | None:
+    """Where a warm start begins; None for zero, if F is no larger there.
+
+    The last solution, or where other data make it worse than zero, the same
+    coefficients with predictions of mean zero: shifted columns change no more than
+    that. Its evaluation is that of the first iterate, ``F(0)`` needs no read.
+    """
+    if last is None or not np.all(np.isfinite(last)):
+        return None
+    with quiet(over="ignore", invalid="ignore"):
+        point, at_zero = problem.at(last), problem.value_at_zero()
+        if point.value <= at_zero:
+            return point
+        if not problem.rows.columns.intercept:
+            return None
+        W = problem.coefficients(last).copy()
+        z = np.atleast_2d(np.asarray(point.z))
+        W[:, -1] -= z @ np.asarray(problem.weights) / problem.n_samples
+        if not np.all(np.isfinite(W)):
+            return None
+        point = problem.at(problem.parameters(W))
+        return point if point.value <= at_zero else None
+
+
+def better(first: Result, second: Result) -> Result:
+    """Of two results the one that converged, or else the lower one."""
+    return min(
+        first,
+        second,
+        key=lambda r: (not r.converged, not np.isfinite(r.value), r.value),
+    )
 
 
 def validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -18,15 +18,19 @@ from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows, host_array, on_device
 from subsampled_newton.estimators._base import (
+    Account,
     InferenceMixin,
     LinearEstimator,
+    better,
     checked_weights,
     equilibrated,
+    seed_of,
+    start_from,
     validated,
 )
-from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
-from subsampled_newton.separation import separable
+from subsampled_newton.separation import examined
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import Solver
 from subsampled_newton.solvers._result import Result, Status
@@ -106,27 +110,58 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             As it comes; the last iterate is kept then, if there is one.
         """
         X, y = validated(self, X, y)
-        problem, best = None, None
+        problem, found = None, list[Result]()
         try:
-            problem, w0, l2 = self._prepared(X, y, sample_weight)
+            problem, last, l2 = self._prepared(X, y, sample_weight)
             with quiet(), use_threads(self.n_jobs):
-                result = best = self._minimize(problem, w0)
-                failed = not result.converged
-                if l2 == 0.0 and separable(problem, result.w, failed=failed):
-                    result = replace(result, status=Status.SEPARABLE)
-                else:
-                    result = self._assured(problem, result)
+                result = self._solved(problem, last, l2, found)
             self._keep(problem, result)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                best = getattr(error, "result", best)
-            if problem is not None and best is not None:
-                self._keep(problem, best)
+            if isinstance(error, KeyboardInterrupt) and hasattr(error, "result"):
+                found.append(error.result)
+            if problem is not None and found:
+                self._keep(problem, found[-1])
             else:  # labels of these data and coefficients of others are no model
                 self.__dict__.pop("coef_", None)
             raise
         self._finish(result)
         return self
+
+    def _solved(
+        self,
+        problem: LinearModel,
+        last: Array | None,
+        l2: float,
+        found: list[Result],
+    ) -> Result:
+        """Result of the fit; what it has found so far is added to a list."""
+        account = Account(problem)
+        start = start_from(problem, last)
+        result = self._judged(problem, start, l2, found)
+        # No warm start is worse than a cold one.
+        if start is not None and problem.convex and not result.converged:
+            cold = self._judged(problem, None, l2, found)
+            result = better(result, cold)
+        return account.of(result)
+
+    def _judged(
+        self,
+        problem: LinearModel,
+        start: LinearPoint | None,
+        l2: float,
+        found: list[Result],
+    ) -> Result:
+        """Result from one start, with a status that says what it is."""
+        result = self._minimize(problem, start)
+        found.append(result)
+        if l2 == 0.0:
+            failed, most = not result.converged, result.props
+            verdict = examined(problem, result.w, failed=failed, most=most)
+            memory = max(result.memory_bytes, verdict.memory_bytes)
+            result = replace(result, memory_bytes=memory)
+            if verdict.separable:
+                return replace(result, status=Status.SEPARABLE)
+        return self._assured(problem, result)
 
     def _prepared(
         self, X: Any, y: Any, sample_weight: Any
@@ -138,12 +173,14 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             rows, ridge = equilibrated(X, weights, self.fit_intercept, l2, self.device)
             columns, K = rows.columns, len(self.classes_)
             raw = self._last_solution((1 if K == 2 else K, X.shape[1]))
+            problem = self._problem(rows, codes, ridge, weights)
             start = None
             if raw is not None:
-                pairs = zip(*raw, strict=True)
-                start = np.array([columns.from_raw(*pair) for pair in pairs])
-            problem = self._problem(rows, codes, ridge, weights)
-        return problem, None if start is None else problem.parameters(start), l2
+                with quiet(over="ignore", invalid="ignore"):  # no start then
+                    pairs = zip(*raw, strict=True)
+                    W = np.array([columns.from_raw(*pair) for pair in pairs])
+                    start = problem.parameters(W)
+        return problem, start, l2
 
     def _keep(self, problem: LinearModel, result: Result) -> None:
         """Set what the fit has found, at once."""
@@ -153,7 +190,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             coef_=np.array(coef),
             intercept_=np.array(intercept),
             n_iter_=np.array([result.n_iter], dtype=np.int32),
-            result_=result,
+            result_=result.detached(),
             history_=result.trace.as_dict(),
         )
 
@@ -240,9 +277,13 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
     class_weight : dict or "balanced", optional
         Weights of the classes; "balanced" makes them inverse to the frequencies.
     warm_start : bool, default False
-        Start from the last solution.
+        Start from the last solution, unless zero is better for these data. Where the
+        fit from there does not converge, it is made from zero as well and the better
+        result kept.
     random_state : int, RandomState or None, default None
         Seed of the samples of rows. The minimizer does not depend on it beyond ``tol``.
+        None: the same draws in every run. Generators of NumPy are left alone but for
+        one that is given.
     n_jobs : int, optional
         Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
         result does not depend on it.
@@ -336,8 +377,10 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
     ----------
     n_init : int, default 1
         Starts: zero, then Gaussian ones of size one; the best result is kept.
-    C, alpha, fit_intercept, tol, max_iter, class_weight, warm_start, random_state
+    C, alpha, fit_intercept, tol, max_iter, class_weight, random_state
         As in `LogisticRegression`.
+    warm_start : bool, default False
+        Start from the last solution as well as from zero: the better result is kept.
     n_jobs, device, verbose
         As in `LogisticRegression`.
     solver : str or Solver, default "auto"
@@ -414,15 +457,14 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
         y = codes.astype(np.float64)
         return LinearModel(SIGMOID_SQUARED, rows, y, l2=ridge, sample_weight=weights)
 
-    def _minimize(self, problem: LinearModel, w0: Array | None) -> Result:
+    def _minimize(self, problem: LinearModel, w0: Array | LinearPoint | None) -> Result:
         best = super()._minimize(problem, w0)
-        rng = np.random.default_rng(
-            check_random_state(self.random_state).randint(2**31 - 1)
-        )
+        if w0 is not None:  # near the last solution may be a worse minimum
+            best = better(best, super()._minimize(problem, None))
+        rng = np.random.default_rng(seed_of(self.random_state))
         for _ in range(1, self.n_init):
             start = rng.standard_normal(problem.n_params) / np.sqrt(problem.n_params)
-            result = super()._minimize(problem, start)
-            best = min(best, result, key=lambda r: (not r.converged, r.value))
+            best = better(best, super()._minimize(problem, start))
         return best
 
     def __sklearn_tags__(self) -> Any:

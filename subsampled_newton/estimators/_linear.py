@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from subsampled_newton._interrupts import quiet
@@ -17,13 +16,17 @@ from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows, host_array, on_device
 from subsampled_newton.estimators._base import (
     SOLVERS,
+    Account,
     InferenceMixin,
     LinearEstimator,
+    better,
     checked_weights,
     equilibrated,
+    seed_of,
+    start_from,
     validated,
 )
-from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import SQUARED
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._refinement import LeastSquaresState, Refinement
@@ -131,7 +134,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
             coef_=coef,
             intercept_=intercept if self.fit_intercept else 0.0,
             n_iter_=n_iter,
-            result_=result,
+            result_=result.detached(),
             history_=result.trace.as_dict(),
             **self._description(fits[0].result),
         )
@@ -158,29 +161,48 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         problem = LinearModel(SQUARED, rows, scaled, l2=ridge, sample_weight=weights)
         w0 = None
         if start is not None:
-            constant = (start[1] - mean) / unit * self.fit_intercept
-            w0 = rows.columns.from_raw(start[0] / unit, constant)
-        result = None
+            with quiet(over="ignore", invalid="ignore"):  # no start then
+                constant = (start[1] - mean) / unit * self.fit_intercept
+                w0 = rows.columns.from_raw(start[0] / unit, constant)
+        result, found = None, list[Result]()
+        account = Account(problem)
         try:
-            result = minimize(
-                problem,
-                self._solver(problem, fits),
-                w0,
-                tol=self.tol,
-                max_iter=self.max_iter,
-                progress=bool(self.verbose),
-                seed=check_random_state(self.random_state).randint(2**31 - 1),
-            )
-            if _refinement(result) is None:  # those know how exact they are
-                result = self._assured(problem, result)
+            point = start_from(problem, w0)
+            result = self._from(problem, point, fits, found)
+            # No warm start is worse than a cold one.
+            if point is not None and not result.converged:
+                result = better(result, self._from(problem, None, fits, found))
+            result = account.of(result)
         except KeyboardInterrupt as error:
-            result = getattr(error, "result", result)
+            result = getattr(error, "result", found[-1] if found else None)
             raise
         finally:
             if result is not None:
                 coef, constant = rows.columns.to_raw(result.w)
                 intercept = constant * unit + mean if self.fit_intercept else 0.0
                 fits.append(_Fit(coef * unit, intercept, result))
+
+    def _from(
+        self,
+        problem: LinearModel,
+        start: LinearPoint | None,
+        fits: list[_Fit],
+        found: list[Result],
+    ) -> Result:
+        """Result of one target from one start; what is found is added to a list."""
+        result = minimize(
+            problem,
+            self._solver(problem, fits),
+            start,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            progress=bool(self.verbose),
+            seed=seed_of(self.random_state),
+        )
+        found.append(result)
+        if _refinement(result) is None:  # those know how exact they are
+            result = self._assured(problem, result)
+        return result
 
     def _solver(self, problem: LinearModel, fits: list[_Fit]) -> Solver:
         solver: Solver = self.solver
@@ -233,9 +255,10 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
         ``"iterative-sketch"``: a random embedding as preconditioner. The names of
         `LogisticRegression` as well, or a solver object of your own.
     warm_start : bool, default False
-        Start from the last solution.
+        As in `LogisticRegression`; direct solvers gain nothing from it.
     random_state : int, RandomState or None, default None
-        Seed of the sketches. The minimizer does not depend on it beyond ``tol``.
+        Seed of the sketches. The minimizer does not depend on it beyond ``tol``. None:
+        the same draws in every run.
     n_jobs : int, optional
         Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
         result does not depend on it.
@@ -400,5 +423,6 @@ class Ridge(LeastSquaresEstimator):
 
 
 def _refinement(result: Result) -> Refinement | None:
+    assert result.checkpoint is not None
     state = result.checkpoint.state
     return state.refinement if isinstance(state, LeastSquaresState) else None

@@ -14,14 +14,18 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from subsampled_newton import _archive
 from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
-from subsampled_newton.estimators._base import ALLOWED_TYPES, checked_weights
+from subsampled_newton.estimators._base import (
+    ALLOWED_TYPES,
+    Account,
+    checked_weights,
+    seed_of,
+)
 from subsampled_newton.nonlinear_model import (
     STATIONARY,
     NonlinearModel,
@@ -70,7 +74,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         matrices from 5 % of the rows. Other solvers of the package work on parameters
         that are scaled by the Jacobian at the start.
     random_state : int, RandomState or None, default None
-        Seed of solvers that sample.
+        Seed of solvers that sample. None: the same draws in every run.
     n_jobs : int, optional
         Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
         result does not depend on it.
@@ -201,6 +205,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
             if not isinstance(solver, LevenbergMarquardt):  # which has its own scales
                 scale = _sizes(problem.at(start))
                 problem = self._problem(X, y, weights, scale)
+            account = Account(problem)
             try:
                 result = minimize(
                     problem,
@@ -209,7 +214,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
                     tol=self.tol,
                     max_iter=self.max_iter,
                     progress=bool(self.verbose),
-                    seed=check_random_state(self.random_state).randint(2**31 - 1),
+                    seed=seed_of(self.random_state),
                 )
             except BaseException as error:
                 last = getattr(error, "result", None)
@@ -225,6 +230,9 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
                 result = replace(result, status=status)
             freedom = np.count_nonzero(weights) - len(start)
             variance, covariance = _statistics(point, int(freedom))
+            result = account.of(result)
+            if not isinstance(solver, LevenbergMarquardt):  # a number for every row
+                result = result.detached()
         residual_std = float(np.sqrt(variance * np.mean(weights)))
         self._keep(scale, result, residual_std, covariance)
         self._finish(result)

@@ -18,6 +18,7 @@ from subsampled_newton import _parallel
 from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
+from subsampled_newton.linear_model import LinearPoint
 from subsampled_newton.problem import FiniteSum, Point, as_vector, read_only
 from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
@@ -88,7 +89,7 @@ class SecondOrder(Protocol):
 def minimize(
     problem: FiniteSum,
     solver: Solver,
-    w0: ArrayLike | None = None,
+    w0: ArrayLike | Point | None = None,
     *,
     tol: float = 1e-8,
     max_iter: int = 200,
@@ -166,6 +167,11 @@ def minimize(
     _check_limits(tol, max_iter, max_passes, max_time)
     if isinstance(resume, Result):
         resume = resume.checkpoint
+        if resume is None:
+            raise ValueError(
+                "resume needs a result with a checkpoint, which those of estimators "
+                "do not keep: let minimize make it"
+            )
     if resume is not None and w0 is not None:
         raise ValueError("w0 must be None when resume is given")
     with quiet():  # NumPy ignores overflows as it makes a seed
@@ -176,8 +182,7 @@ def minimize(
         rng.bit_generator.state = resume.rng_state
         start = problem.at(resume.w)
     else:
-        d = problem.n_params
-        start = problem.at(np.zeros(d) if w0 is None else as_vector(w0, d, "w0"))
+        start = _start(problem, w0)
     if not np.all(np.isfinite(start.w)):
         raise ValueError("w0 must be finite")
 
@@ -330,6 +335,14 @@ def _result(
             solver=type(solver).__name__,
         ),
     )
+
+
+def _start(problem: FiniteSum, w0: Any) -> Point:
+    """Point at ``w0``, or ``w0`` itself if it is one of this problem."""
+    if isinstance(w0, LinearPoint) and w0.problem is problem:
+        return w0  # evaluated before: that need not be done again
+    d = problem.n_params
+    return problem.at(np.zeros(d) if w0 is None else as_vector(w0, d, "w0"))
 
 
 def _in_words(problem: FiniteSum) -> str:

@@ -234,6 +234,7 @@ def assured(problem: LinearModel, result: Result, *, tol: float, polish: int) ->
         )
     except NotEnoughMemory:
         return so_far
+    assert more.checkpoint is not None
     state = more.checkpoint.state
     if polish:
         if more.n_iter == 0 and result.converged:
@@ -322,6 +323,8 @@ def _beyond_the_model(problem: LinearModel, z: Array, u: Array) -> float:
 
 def _joined(first: Result, second: Result) -> Result:
     """One result of a run and of another that went on where it ended."""
+    assert first.checkpoint is not None
+    assert second.checkpoint is not None
     last = first.checkpoint.records[-1]
     before = (last[0], last[1], first.passes, first.props - 1)
     records = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,8 @@ class Checkpoint:
         Raises
         ------
         TypeError
-            If the state of the solver, one of your own, cannot be stored.
+            If the state of the solver, one of your own, cannot be stored, or whatever
+            else `load` would refuse. An existing file is as it was, then.
         OSError
             If the file cannot be written.
         """
@@ -174,8 +175,9 @@ class Result:
         Without compilation, callback and trace.
     trace : Trace
         One entry per iteration.
-    checkpoint : Checkpoint
-        To go on from here.
+    checkpoint : Checkpoint or None
+        To go on from here. None in the ``result_`` of a linear estimator, which would
+        carry a number for every row.
     certificate : Certificate or None
         Second-order conditions on the full data, from solvers for non-convex problems:
         a converged run has left every saddle point that it could detect.
@@ -200,7 +202,7 @@ class Result:
     props: int
     seconds: float
     trace: Trace
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | None
     certificate: Certificate | None = None
     memory_bytes: int = 0
     device_bytes: int = 0
@@ -213,6 +215,10 @@ class Result:
         cannot be stored, but ``result.checkpoint`` often can.
         """
         _archive.write(path, self)
+
+    def detached(self) -> Result:
+        """Without the checkpoint, which may hold a number for every row."""
+        return replace(self, checkpoint=None)
 
     def __repr__(self) -> str:
         """The figures without the arrays."""
