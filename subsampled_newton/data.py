@@ -42,8 +42,6 @@ __all__ = [
 Array = NDArray[np.float64]
 CHUNK = 2048
 """Rows that are copied to a buffer at a time where BLAS needs them transformed."""
-SKETCH_COPIES = 6
-"""Of a sketch: with those of its QR factorisation."""
 MATRIX_COPIES = 4
 """A matrix, two copies of it while it is scaled and factored, and some of vectors."""
 GRAM_MAX_PARAMS = 250
@@ -384,21 +382,6 @@ class Rows(ABC):
         with _parallel.one_blas_thread():
             self._run(block)
         return out
-
-    def sketch(self, matrix: sp.csc_array) -> Array:
-        """``matrix @ X`` for a sparse matrix with few rows."""
-        _memory.require(
-            8.0 * SKETCH_COPIES * matrix.shape[0] * self.n_params,
-            f"a sketch of {matrix.shape[0]:,} rows with {self.n_params:,} columns",
-            "take a solver that needs none, as 'newton-cg' or 'lbfgs'",
-        )
-        raw = np.zeros((matrix.shape[0], self._n_raw))
-        for start in range(0, self.n_rows, CHUNK):
-            stop = min(start + CHUNK, self.n_rows)
-            product = matrix[:, start:stop] @ self._block(start, stop)
-            raw += product.toarray() if sp.issparse(product) else product
-        self.work.rows_read += self.n_rows
-        return self.columns.transform(raw, np.asarray(matrix.sum(axis=1)).ravel())
 
     @property
     def _n_raw(self) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from subsampled_newton._memory import NotEnoughMemory
 from subsampled_newton.columns import Work
 from subsampled_newton.data import Rows, as_rows
+from subsampled_newton.leverage import sketched_leverage
 from subsampled_newton.losses import TARGETS, PointwiseLoss
 from subsampled_newton.problem import (
     Curvature,
@@ -24,7 +25,6 @@ from subsampled_newton.problem import (
     read_only,
 )
 from subsampled_newton.sampling import Sample
-from subsampled_newton.sketching import approximate_leverage
 
 __all__ = ["LinearModel"]
 
@@ -186,29 +186,25 @@ class LinearModel(FiniteSum):
         Parameters
         ----------
         kind : {"row-norms", "leverage"}
-            ``|d2_i| ||x_i||**2``, or approximate ridge leverage scores of the rows of
-            ``sqrt(|d2_i|) x_i``.
+            ``|d2_i| ||x_i||**2``, or approximate ridge leverage scores of the rows
+            ``sqrt(|d2_i|) x_i``; those of their blocks where a row has several
+            predictors.
         point : LinearPoint
             Where the curvature is taken.
         rng : numpy.random.Generator
             For the sketch.
         """
         assert isinstance(point, LinearPoint)
+        if kind == "leverage":
+            return self._leverage(point.z, rng)
         # On the host, wherever the rows are: one number per row and draw.
         h = np.asarray(self.curvature_sizes(point.z))
-        if kind == "row-norms":
-            return h * np.asarray(self.rows.row_norms())
+        return h * np.asarray(self.rows.row_norms())
 
-        def sketch(S: Any) -> Array:
-            weighted = S.copy()
-            weighted.data *= np.sqrt(h / self.n_samples)
-            return self.rows.sketch(weighted)
-
-        def projected(W: Array) -> Array:
-            return h / self.n_samples * self.rows.projected_norms(W)
-
-        l2 = self.l2[: self.rows.n_params]
-        return approximate_leverage(sketch, projected, self.n_samples, l2, rng)
+    def _leverage(self, z: Array, rng: np.random.Generator) -> Array:
+        """Approximate leverage scores of the rows ``sqrt(|d2_i|) x_i``."""
+        scale = np.sqrt(np.asarray(self.curvature_sizes(z)) / self.n_samples)
+        return sketched_leverage(self.rows, self.l2, rng, scale=scale)
 
     @property
     def bound_rows(self) -> int:

@@ -22,12 +22,12 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from subsampled_newton import _parallel
 from subsampled_newton._interrupts import quiet
 from subsampled_newton._memory import NotEnoughMemory
+from subsampled_newton.embeddings import dense_block
 from subsampled_newton.linear_model import (
     FORMED_MAX_PARAMS,
     FORMED_SPEED,
@@ -365,11 +365,8 @@ def _signs(problem: LinearModel, y: Array) -> Array:
 
 def _margin_rows(problem: LinearModel, used: NDArray[np.intp]) -> Array:
     """Rows A such that ``A @ w`` are the margins of the rows in use."""
-    n, y = problem.n_samples, np.asarray(problem.y)[used]
-    chosen = sp.csc_array(
-        (np.ones(len(used)), (range(len(used)), used)), (len(used), n)
-    )
-    X = problem.rows.sketch(chosen)
+    y = np.asarray(problem.y)[used]
+    X = dense_block(problem.rows.take(used).on_host(), 0, len(used))
     if not isinstance(problem, SoftmaxModel):
         return X * _signs(problem, y)[:, None]
     # W = B V with B from its columns; the margin of class k is (B_y - B_k) V x.

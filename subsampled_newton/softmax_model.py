@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from subsampled_newton._memory import NotEnoughMemory
 from subsampled_newton.data import as_rows
+from subsampled_newton.leverage import block_leverage
 from subsampled_newton.linear_model import (
     FORMED_MAX_PARAMS,
     FORMED_SPEED,
@@ -139,6 +140,14 @@ class SoftmaxModel(LinearModel):
         p = self.rows.class_probabilities(z)
         sizes: Array = self.weights * np.sum(p * (1.0 - p), axis=0)
         return sizes
+
+    def _leverage(self, z: Array, rng: np.random.Generator) -> Array:
+        """Approximate block partial leverage scores of the rows."""
+        P = np.asarray(self.rows.class_probabilities(z))
+        weights = np.asarray(self.weights) / self.n_samples
+        K, root = len(P), math.sqrt(len(P))
+        B = np.vstack([np.eye(K - 1) - 1.0 / (K + root), np.full(K - 1, -1.0 / root)])
+        return block_leverage(self.rows, P, weights, B, self.l2, rng)
 
     def curvature_along(self, z: Array, u: Array) -> float:
         p = self.rows.class_probabilities(z)

@@ -60,7 +60,6 @@ TESTS = {
     "subproblems.newton": ["subproblems"],
     "subproblems.spectral": ["trust_region_subproblems", "cubic_subproblems"],
     "leverage": ["leverage"],
-    "sketching": ["sketching"],
     "embeddings": ["sketching"],
     "separation": ["separation"],
 }

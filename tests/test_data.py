@@ -7,7 +7,6 @@ import scipy.sparse as sp
 
 from subsampled_newton import LOGISTIC, Columns, as_rows
 from subsampled_newton.data import GRAM_MAX_PARAMS, DenseRows, Work
-from subsampled_newton.sketching import count_sketch
 
 N, D = 37, 5
 
@@ -188,10 +187,6 @@ class TestOperations:
         M = case.rng.standard_normal((case.d, 3))
         close(case.rows.projected_norms(M), np.sum((case.A @ M) ** 2, axis=1))
 
-    def test_sketch(self, case):
-        S = count_sketch(case.n, 4, case.rng)
-        close(case.rows.sketch(S), S.toarray() @ case.A)
-
     def test_column_moments_are_those_of_the_stored_columns(self, case):
         mean, deviation = case.rows.column_moments(case.s)
         expected = np.average(case.raw, axis=0, weights=case.s)
@@ -232,7 +227,6 @@ def everything(case):
     rows.evaluate(LOGISTIC, case.y, case.s, case.w)
     rows.row_norms()
     rows.projected_norms(np.eye(case.d))
-    rows.sketch(count_sketch(case.n, 4, case.rng))
     rows.column_moments(case.s)
     rows.take(np.array([0]))
 
@@ -399,8 +393,6 @@ def test_many_blocks_and_chunks_give_the_same_sums(name, rng):
     close(rows.gram(r), B.T @ (r[:, None] * B))
     close(rows.row_norms(), np.sum(B**2, axis=1))
     close(rows.projected_norms(B[:41].T), np.sum((B @ B[:41].T) ** 2, axis=1))
-    S = count_sketch(9001, 30, rng)
-    close(rows.sketch(S), S @ B)
 
 
 @pytest.mark.parametrize("name", ["C", "Fortran", "csr"])
@@ -477,7 +469,6 @@ def test_shift_needs_an_intercept():
 def test_every_read_of_the_rows_is_counted_once(name, tmp_path):
     case = Case(INPUTS[name](tmp_path), transformed)
     rows = case.rows
-    S = count_sketch(N, 4, case.rng)
     z = case.r
     expected = {
         "matvec": (lambda: rows.matvec(case.w), N),
@@ -488,7 +479,6 @@ def test_every_read_of_the_rows_is_counted_once(name, tmp_path):
         "evaluate": (lambda: rows.evaluate(LOGISTIC, case.y, case.s, case.w), N),
         "row_norms": (lambda: rows.row_norms(), N),
         "projected_norms": (lambda: rows.projected_norms(np.eye(case.d)), N),
-        "sketch": (lambda: rows.sketch(S), N),
         "column_moments": (lambda: rows.column_moments(case.s), N),
         "take": (lambda: rows.take(np.arange(7)), 7),
         "pointwise": (lambda: rows.pointwise(LOGISTIC.d2, z, case.y, case.s), 0),

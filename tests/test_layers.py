@@ -26,7 +26,6 @@ FLOORS = {
     "losses": 0.2,
     "linesearch": 0.3,
     "sampling": 0.3,
-    "sketching": 0.3,
     "subproblems._step": 0.3,
     "sample_losses": 0.4,
     "subproblems._ball": 0.4,

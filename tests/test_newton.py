@@ -1,26 +1,30 @@
 """Sub-sampled Newton, the loop and its statuses; the contract is in test_solvers."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
-from problems import logistic, minimizer
+from problems import labels, logistic, minimizer, one_hot
 
 from subsampled_newton import (
     LOGISTIC,
+    CubicRegularization,
     FiniteSum,
     Growing,
+    InverseStep,
     Lemma,
     LinearModel,
     PointwiseLoss,
     Spectral,
     Status,
     SubsampledNewton,
+    TrustRegion,
     minimize,
 )
 from subsampled_newton.sampling import chernoff_sample_size, uniform_sample_size
 from subsampled_newton.solvers._descent import descend
-from subsampled_newton.solvers.newton import NewtonState
+from subsampled_newton.solvers._sizes import Evidence, Fixed
 from subsampled_newton.subproblems._step import Step
 
 
@@ -147,10 +151,78 @@ def test_scores_are_refreshed_when_they_are_due(monkeypatch, sampling, expected)
     ],
 )
 def test_spectral_rule_grows_for_a_reason(ratio, step_size, decrement, grows):
-    problem = logistic()
-    state = NewtonState(problem.at(np.zeros(8)), sample_size=100, decrement=1.0)
-    size = Spectral().next(problem, state, ratio, step_size, decrement)
+    size = Spectral().next(100, Evidence(2000, ratio, step_size, decrement, 1.0))
     assert size == (200 if grows else 100)
+
+
+def test_spectral_rule_without_evidence():
+    """A step that a limit has shortened says nothing about the rate."""
+    limited = Evidence(2000, 1.0, None, 0.9, 1.0)
+    assert Spectral().next(100, limited) == 100
+    assert Spectral().next(100, limited._replace(ratio=1.6)) == 200
+    first = Evidence(2000, 1.0, 1.0, 0.9, None)
+    assert Spectral().next(100, first) == 100
+    with pytest.raises(TypeError, match="Spectral needs a method that knows"):
+        Spectral().next(100, Evidence(2000))
+
+
+def steps_by_two(rng, n):
+    """Rows alike: a sample of any size knows the curvature."""
+    X = rng.choice([-1.0, 1.0], (n, 5))
+    return LinearModel(LOGISTIC, X, labels(X, rng), l2=1e-3)
+
+
+RULES = {
+    "fixed": Fixed(2000),
+    "lemma": Lemma(eps=0.9),
+    "growing": Growing(2000, 1.5),
+    "spectral": Spectral(2000),
+    "inverse step": InverseStep(2000),
+}
+RULED = {
+    "newton": SubsampledNewton,
+    "newton-cg": partial(SubsampledNewton, linear_solver="cg"),
+    "trust-region": TrustRegion,
+    "trust-region lanczos": partial(TrustRegion, subproblem="lanczos"),
+    "trust-region steihaug": partial(TrustRegion, subproblem="steihaug"),
+    "trust-region more-sorensen": partial(TrustRegion, subproblem="more-sorensen"),
+    "cubic": CubicRegularization,
+    "cubic lanczos": partial(CubicRegularization, subproblem="lanczos"),
+    "inexact trust-region": partial(TrustRegion, gradient_sample=0.5),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the published bound asks for more")
+@pytest.mark.parametrize("solver", RULED.values(), ids=RULED)
+@pytest.mark.parametrize("rule", RULES)
+def test_every_size_rule_in_every_solver_that_takes_one(rng, rule, solver):
+    problem = steps_by_two(rng, 20_000)
+    if rule == "inverse step" and not hasattr(solver(), "subproblem"):
+        with pytest.raises(TypeError, match="InverseStep needs a trust-region"):
+            minimize(problem, solver(RULES[rule]), seed=0)
+        return
+    result = minimize(problem, solver(RULES[rule]), seed=0, max_iter=60)
+    assert result.status is Status.CONVERGED
+    sizes = result.trace.hessian_rows[1:]
+    if rule in ("fixed", "spectral"):
+        assert np.all(sizes == 2000)
+    if rule == "lemma":
+        assert np.all(sizes == 20_000)
+    if rule == "growing":
+        expected = [2000, 3000, 4500, 6750, 20_000]
+        assert list(dict.fromkeys(sizes)) == expected[: len(set(sizes))]
+        assert len(set(sizes)) > 2
+    if rule == "inverse step":
+        assert sizes[0] == 2000
+        assert sizes.max() == 20_000
+
+
+@pytest.mark.parametrize("solver", RULED.values(), ids=RULED)
+def test_spectral_rule_grows_in_every_solver_where_rows_are_unlike(rng, solver):
+    problem = logistic(one_hot, n=20_000, d=40, l2=1e-5)
+    result = minimize(problem, solver(Spectral(50)), seed=0, max_iter=100)
+    assert result.status is Status.CONVERGED
+    assert result.trace.hessian_rows.max() >= 400
 
 
 def test_direction_that_does_not_fit_its_model_is_refused():

@@ -25,6 +25,7 @@ from subsampled_newton import (
 )
 from subsampled_newton.sampling import full
 from subsampled_newton.solvers import _ratio
+from subsampled_newton.solvers._sizes import Evidence
 from subsampled_newton.subproblems._step import Step
 from subsampled_newton.subproblems.newton import newton_step
 
@@ -357,7 +358,7 @@ def test_gradient_sample_follows_the_gradient(norm, rows, reference):
     state = replace(
         solver.init(problem, point, None), gradient_estimate=norm, reference_norm=1.0
     )
-    state = solver._moved(problem, state, point)
+    state = solver._moved(problem, state, point, Evidence(10_000))
     assert (state.gradient_rows, state.reference_norm) == (rows, reference)
 
 
@@ -375,14 +376,11 @@ def test_capped_gradient_samples_stall_and_uncapped_ones_do_not():
 
 def test_inverse_step_rule_grows_as_steps_shrink():
     rule = InverseStep(100)
-    problem = logistic()
-    state = TrustRegion(rule).init(problem, problem.at(np.zeros(8)), None)
-    state = replace(state, first_step=1.0, step_norm=0.5)
-    assert rule.next(problem, state, 1.0, 1.0, 1.0) == 400
-    state = replace(state, step_norm=2.0)
-    assert rule.next(problem, state, 1.0, 1.0, 1.0) == 100
+    assert rule.next(100, Evidence(2000, growth=2.0)) == 400
+    assert rule.next(400, Evidence(2000, growth=0.5)) == 100
+    assert rule.next(400, Evidence(2000, growth=5.0)) == 2000
     with pytest.raises(TypeError, match="InverseStep needs a trust-region or cubic"):
-        minimize(problem, SubsampledNewton(rule))
+        minimize(logistic(), SubsampledNewton(rule))
 
 
 def test_steps_satisfy_the_relaxed_condition_and_violate_the_strict_one():

@@ -1,4 +1,4 @@
-"""Embeddings as operators, CountSketch, and scores for importance sampling."""
+"""Embeddings as operators, and the factor that whitens a sketch."""
 
 import math
 import pickle
@@ -19,8 +19,7 @@ from subsampled_newton.embeddings import (
     SubsampledHadamard,
     identity,
 )
-from subsampled_newton.leverage import leverage_scores
-from subsampled_newton.sketching import approximate_leverage, count_sketch, whitener
+from subsampled_newton.leverage import whitener
 
 
 def signs(n, size, rng):
@@ -42,15 +41,6 @@ KINDS = {
 every_kind = pytest.mark.parametrize("draw", KINDS.values(), ids=KINDS)
 
 
-def approximate(A, rng, l2=0.0):
-    weights = np.broadcast_to(l2, A.shape[1])
-
-    def projected_norms(M):
-        return ((A @ M) ** 2).sum(axis=1)
-
-    return approximate_leverage(lambda S: S @ A, projected_norms, len(A), weights, rng)
-
-
 def test_whitener_makes_the_gram_matrix_a_projection(rng):
     F = rng.standard_normal((30, 4)) @ rng.standard_normal((4, 6))
     W = whitener(F)
@@ -61,92 +51,6 @@ def test_whitener_makes_the_gram_matrix_a_projection(rng):
     Q = np.linalg.qr(rng.standard_normal((1000, 2)))[0]
     assert whitener(Q * [1.0, 5e-14]).shape == (2, 1)
     assert whitener(Q * [1.0, 1e-12]).shape == (2, 2)
-
-
-@pytest.mark.parametrize("d", [5, 40])
-def test_approximate_scores_are_within_a_constant_factor(rng, d):
-    A = rng.standard_normal((4000, d)) * (1 + rng.pareto(2.0, 4000))[:, None]
-    ratio = approximate(A, rng) / leverage_scores(A)
-    assert np.mean((ratio > 1 / 3) & (ratio < 3)) >= 0.99
-    assert np.median(ratio) == pytest.approx(1.0, abs=0.2)
-
-
-@pytest.mark.parametrize("d", [6, 20])
-def test_approximate_scores_rank_the_coherent_rows_first(rng, d):
-    A = rng.standard_normal((2000, d))
-    A[:, -2:] = 0.0
-    coherent = [17, 901]
-    A[coherent, [-2, -1]] = 0.5
-    scores = approximate(A, rng)
-    assert set(np.argsort(scores)[-2:]) == set(coherent)
-
-
-def test_approximate_scores_take_the_ridge_into_account(rng):
-    # A'A is about 3000 I: these weights divide the scores by ten.
-    A = rng.standard_normal((3000, 6))
-    l2 = np.full(6, 27_000.0)
-    ratio = approximate(A, rng, l2) / leverage_scores(A, l2)
-    assert np.mean((ratio > 1 / 3) & (ratio < 3)) >= 0.99
-
-
-def test_approximate_scores_of_a_zero_matrix_are_0(rng):
-    np.testing.assert_array_equal(approximate(np.zeros((30, 4)), rng), 0.0)
-
-
-def test_approximate_scores_survive_dependent_columns(rng):
-    A = rng.standard_normal((3000, 4))
-    A = np.column_stack([A, A[:, :2] - A[:, 2:]])
-    ratio = approximate(A, rng) / leverage_scores(A)
-    assert np.mean((ratio > 1 / 3) & (ratio < 3)) >= 0.99
-
-
-@pytest.mark.parametrize(
-    ("d", "rank", "probes"), [(15, 15, 15), (16, 9, 8), (21, 21, 10)]
-)
-def test_scores_of_many_columns_come_from_half_as_many_probes(d, rank, probes, rng):
-    A = rng.standard_normal((400, rank)) @ rng.standard_normal((rank, d))
-    shapes = []
-
-    def projected_norms(M):
-        shapes.append(M.shape)
-        return ((A @ M) ** 2).sum(axis=1)
-
-    approximate_leverage(lambda S: S @ A, projected_norms, 400, np.zeros(d), rng)
-    assert shapes == [(d, probes)]
-
-
-@pytest.mark.parametrize(("d", "buckets"), [(3, 60), (499, 9980), (501, 10_000)])
-def test_twenty_buckets_a_column_and_ten_thousand_at_most(d, buckets, rng):
-    def sketch(S):
-        raise LookupError(S.shape)
-
-    with pytest.raises(LookupError) as raised:
-        approximate_leverage(sketch, np.ravel, 7, np.ones(d), rng)
-    assert raised.value.args == ((buckets, 7),)
-
-
-def test_count_sketch_has_one_sign_in_each_column(rng):
-    S = count_sketch(500, 20, rng)
-    assert sp.issparse(S)
-    assert S.shape == (20, 500)
-    np.testing.assert_array_equal(abs(S).sum(axis=0), 1.0)
-    assert abs(S.sum()) < 5 * math.sqrt(500)
-    sizes = abs(S).sum(axis=1)
-    assert np.all(sizes > 0)
-    assert np.all(sizes < 25 + 5 * 5)
-
-
-def test_count_sketch_keeps_squared_norms_in_the_mean(rng):
-    x = rng.standard_normal(50)
-    x /= np.linalg.norm(x)
-    norms = [np.sum((count_sketch(50, 10, rng) @ x) ** 2) for _ in range(2000)]
-    assert abs(np.mean(norms) - 1.0) < 5 * np.std(norms) / math.sqrt(2000)
-
-
-def test_count_sketch_is_reproducible():
-    a = count_sketch(50, 10, np.random.default_rng(1))
-    b = count_sketch(50, 10, np.random.default_rng(1))
-    assert (a != b).nnz == 0
 
 
 # Embeddings as operators.

@@ -22,7 +22,7 @@ from subsampled_newton import (
 )
 from subsampled_newton.data import as_rows
 from subsampled_newton.losses import SoftmaxLoss
-from subsampled_newton.sampling import full, uniform
+from subsampled_newton.sampling import bernoulli, full, uniform
 
 N, D = 700, 5
 
@@ -266,6 +266,94 @@ def test_solvers_reach_the_minimum_found_by_scipy(solver):
     assert abs(result.value - best.fun) < 1e-12
     W = model.coefficients(result.w)
     np.testing.assert_allclose(W, best.x.reshape(4, D), atol=1e-5)
+
+
+def rare_class(n=6000, d=8, make=np.array):
+    """Three classes, one of three rows, at the minimizer."""
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 2
+    y[[5, n // 6, 2 * n // 3]] = 2
+    X = rng.standard_normal((n, d))
+    X[:, -1] = 1.0
+    X[:, 0] += y == 1
+    X[y == 2, 1] += 3.0
+    model = SoftmaxModel(make(X), y, l2=1e-5)
+    return model, X, model.at(minimize(model, SubsampledNewton(1.0)).w)
+
+
+def exact_block_scores(model, X, point):
+    """``trace(A_i H**-1 A_i')``, A_i the rows sqrt(p_k / n) B'(e_k - p) (x) x_i."""
+    n = len(X)
+    P = scipy.special.softmax(point.z, axis=0).T
+    B = basis(model)[:: X.shape[1], :: X.shape[1]]
+    inverse = np.linalg.inv(point.hessian(full(n)).dense())
+    scores = np.zeros(n)
+    for k in range(P.shape[1]):
+        factors = np.sqrt(P[:, k] / n)[:, None] * (B[k] - P @ B)
+        A = (factors[:, :, None] * X[:, None, :]).reshape(n, -1)
+        scores += np.einsum("ij,jk,ik->i", A, inverse, A)
+    return scores
+
+
+def test_leverage_scores_are_those_of_the_blocks(rng):
+    model, X, point = rare_class()
+    expected = exact_block_scores(model, X, point)
+    H = point.hessian(full(len(X))).dense()
+    effective = np.trace(np.linalg.solve(H, H - np.diag(model.l2)))
+    assert expected.sum() == pytest.approx(effective, rel=1e-10)
+    before = model.rows.work.rows_read
+    scores = model.row_scores("leverage", point, rng)
+    assert model.rows.work.rows_read - before == 2 * len(X)
+    ratio = scores / expected
+    assert np.all((ratio > 0.5) & (ratio < 2.0))
+    assert scores.sum() == pytest.approx(expected.sum(), rel=0.1)
+
+
+@pytest.mark.parametrize("make", [np.array, np.asfortranarray, sp.csr_array])
+def test_leverage_scores_of_few_rows_are_exact(rng, make):
+    model, X, point = rare_class(n=200, d=6, make=make)
+    scores = model.row_scores("leverage", point, rng)
+    expected = exact_block_scores(model, X, point)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+def test_leverage_scores_know_columns_and_weights(rng):
+    X, y, _ = data(3, n=2000)
+    s = rng.random(2000) + 0.5
+    columns = Columns(np.linspace(0.5, 2.0, D), np.linspace(-1.0, 1.0, D), True)
+    A = np.column_stack([(X - columns.shift) * columns.scale, np.ones(2000)])
+    plain = SoftmaxModel(A, y, l2=1e-3, sample_weight=s)
+    w = minimize(plain, SubsampledNewton(1.0)).w
+    for make in (np.array, np.asfortranarray, sp.csr_array):
+        model = SoftmaxModel(
+            as_rows(make(X)).with_columns(columns), y, l2=1e-3, sample_weight=s
+        )
+        scores = [
+            m.row_scores("leverage", m.at(w), np.random.default_rng(0))
+            for m in (plain, model)
+        ]
+        np.testing.assert_allclose(*scores, rtol=1e-8)
+
+
+def test_samples_by_leverage_keep_the_curvature_of_a_rare_class():
+    model, X, point = rare_class()
+    H = point.hessian(full(len(X))).dense()
+    half = np.linalg.inv(np.linalg.cholesky(H))
+    rng = np.random.default_rng(1)
+
+    def error(draw):
+        def one():
+            sampled = point.hessian(draw()).dense()
+            return np.abs(np.linalg.eigvalsh(half @ sampled @ half.T) - 1.0).max()
+
+        return np.median([one() for _ in range(40)])
+
+    exact = exact_block_scores(model, X, point)
+    scores = model.row_scores("leverage", point, rng)
+    by_block = error(lambda: bernoulli(exact, 280, rng))
+    assert by_block < 0.4
+    assert error(lambda: bernoulli(scores, 280, rng)) < 1.15 * by_block
+    assert error(lambda: uniform(len(X), 280, rng)) > 0.8
 
 
 def test_large_hessians_are_not_formed():

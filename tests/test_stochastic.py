@@ -349,6 +349,53 @@ def test_barzilai_borwein_step_of_svrg():
     assert shorter > 0
 
 
+def test_barzilai_borwein_step_divides_by_the_length_not_by_the_steps_made():
+    """A random snapshot discards steps; the step size belongs to all of them."""
+    problem = least_squares()
+    solver = SVRG("random", length=700, step_size="barzilai-borwein")
+    states = []
+    minimize(problem, solver, max_iter=12, tol=0.0, seed=3, callback=states.append)
+    shorter = 0
+    for before, last, now in zip(states[1:], states[2:], states[3:], strict=False):
+        s = last.point.w - before.point.w
+        y = last.point.gradient - before.point.gradient
+        control = now.memory.control
+        limit = solver.fraction / (control[epochs.LARGEST] + control[epochs.RIDGE])
+        expected = s @ s / (s @ y) / 700
+        shorter += expected < limit and now.inner_iterations < 350
+        assert now.step_size == pytest.approx(min(expected, limit), rel=1e-12)
+    assert shorter > 0
+
+
+SNAPSHOTS = [
+    (snapshot, length)
+    for snapshot in ("last", "average", "random")
+    for length in (None, 1, 7, "loopless")
+    if (length != "loopless" or snapshot == "last")
+    and (length != 1 or snapshot != "random")
+]
+
+
+@pytest.mark.parametrize("sampling", ["lipschitz", "uniform"])
+@pytest.mark.parametrize("step_size", ["line-search", "1/L", "barzilai-borwein", 1e-3])
+@pytest.mark.parametrize(("snapshot", "length"), SNAPSHOTS)
+def test_all_options_of_svrg_together(snapshot, length, step_size, sampling):
+    """Few rows: a stage of a random number of steps often has none."""
+    problem = logistic(n=20, d=3, l2=0.1)
+    solver = SVRG(snapshot, length, step_size, sampling=sampling)
+    least = minimize(problem, SubsampledNewton(1.0), tol=1e-12).value
+    start = problem.at(np.zeros(3)).value
+    lefts = []
+    for seed in range(20):
+        result = minimize(problem, solver, seed=seed, max_iter=40, tol=1e-12)
+        lefts.append((result.value - least) / (start - least))
+    assert np.median(lefts) < 0.99
+    if snapshot != "random" and step_size != 1e-3 and length != 1:
+        assert np.median(lefts) < 0.2
+    if length is None and step_size != 1e-3:
+        assert np.median(lefts) < 1e-6
+
+
 def test_sgd_with_a_constant_step_stalls_and_sag_does_not():
     problem = least_squares()
     _, _, L = curvatures(problem)

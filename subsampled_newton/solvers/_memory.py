@@ -6,7 +6,6 @@ from typing import TypeGuard
 
 from subsampled_newton import _parallel
 from subsampled_newton._smoothness import GRAM_MAX_PARAMS
-from subsampled_newton.data import SKETCH_COPIES
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.nonlinear_model import NonlinearModel
 from subsampled_newton.problem import FiniteSum
@@ -106,7 +105,7 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     a, b, outputs = _vectors(problem, solver)
     numbers = n * (a if _on_device(problem) else a + b * outputs)
     if vars(solver).get("sampling") == "leverage":
-        numbers += SKETCH_COPIES * min(10_000, 20 * p) * p
+        numbers += (threads + 4) * _score_rows(n, p, outputs) * p
     numbers += p * (VECTORS + threads + 2 * vars(solver).get("memory", 0))
     if _forms(solver, p):
         numbers += p * p * max(MATRICES, threads + 4)
@@ -160,6 +159,15 @@ def device_memory_needed(problem: FiniteSum, solver: object) -> int:
         + max(8 * sums, parts)
         + _sample_bytes(problem, solver)
     )
+
+
+def _score_rows(n: int, p: int, outputs: int) -> int:
+    """Rows of the sketch that leverage scores come from."""
+    if outputs == 1:
+        size = 4 * p + 512
+        return size if 2 * size < n else n
+    size = max(4 * p, min(10_000, 20 * p))
+    return size if 2 * size < n * (outputs - 1) else n * outputs
 
 
 def _on_device(problem: FiniteSum) -> TypeGuard[LinearModel]:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from subsampled_newton.certificate import Certificate, certify
 from subsampled_newton.linesearch import FLAT
-from subsampled_newton.problem import Curvature, FiniteSum, Hessian, Point
+from subsampled_newton.problem import Curvature, FiniteSum, Hessian, Line, Point
 from subsampled_newton.sampling import Sample, full, uniform, with_replacement
 from subsampled_newton.solvers._descent import ROUNDING
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._result import Status
-from subsampled_newton.solvers._sizes import SizeRule, as_size_rule
+from subsampled_newton.solvers._sizes import Evidence, SizeRule, as_size_rule
 from subsampled_newton.subproblems._step import Step
 from subsampled_newton.subproblems.spectral import Spectrum
 
@@ -34,6 +34,8 @@ RESAMPLE = 3
 """Rejections in a row after which another sample is drawn, as in the published code."""
 MAX_REJECTIONS = 100
 """In a row, before the run ends: the step is 2**-100 of the first attempt."""
+LIMITED = 0.1
+"""Share of the decrease above which the limit, not the curvature, has set a step."""
 EPS = float(np.finfo(np.float64).eps)
 EXACT_MAX_PARAMS = 200
 """Up to here an eigendecomposition costs less than the products it replaces."""
@@ -72,6 +74,9 @@ class RatioState(State):
     step_norm: float = math.nan
     decrement: float = math.nan
     """Predicted decrease of the first attempt at the point."""
+    previous: float | None = None
+    """Predicted decrease of the last accepted step; None if it was limited, or its
+    gradient sampled."""
     rejections: int = 0
     """Rejected steps in a row."""
     ratio: float = math.nan
@@ -190,7 +195,8 @@ class RatioSolver(ABC):
             step = self.minimize_model(model, state.size, rng)
         norm = float(np.linalg.norm(step.vector))
         gradient_norm = float(np.linalg.norm(gradient))
-        trial = point.along(step.vector)(1.0)
+        line = point.along(step.vector)
+        trial = line(1.0)
         actual, predicted = point.value - trial.value, step.model_decrease
 
         # Near the solution both decreases are below the rounding of F, and their ratio
@@ -238,7 +244,8 @@ class RatioSolver(ABC):
             decrement=first,
         )
         if accepted:
-            return self._moved(problem, state, trial.point)
+            evidence = self._evidence(problem, state, step, line)
+            return self._moved(problem, state, trial.point, evidence)
         rejections = state.rejections + 1
         state = replace(state, rejections=rejections)
         if not again or not (sampled or self._samples(problem, state)):
@@ -269,21 +276,55 @@ class RatioSolver(ABC):
             model=None,
         )
 
-    def _moved(self, problem: FiniteSum, state: RatioState, point: Point) -> RatioState:
-        """State at an accepted point, with the sizes of its samples."""
+    def model_curvature(self, step: Step, slope: float, size: float) -> float:
+        """``s'H_S s`` from the decrease that the model predicts."""
+        return -2.0 * (step.model_decrease + slope)
+
+    def _evidence(
+        self, problem: FiniteSum, state: RatioState, step: Step, line: Line
+    ) -> Evidence:
+        """What an accepted step of size ``state.step_size`` shows of its sample."""
+        assert state.model is not None
+        norm, ratio = state.step_norm, 1.0
         rule = as_size_rule(self.hessian_sample)
+        if rule.uses_curvature and self._samples(problem, state):
+            slope = float(state.model.gradient @ step.vector)
+            of_model = self.model_curvature(step, slope, state.step_size)
+            ratio = of_model / line.curvature()
+        limited = step.multiplier * norm * norm > LIMITED * step.model_decrease
+        # Decreases that sampled gradients predict do not show what the Hessian did.
+        limited = limited or state.rows is not None
+        first = norm if math.isnan(state.first_step) else state.first_step
+        return Evidence(
+            problem.n_samples,
+            ratio,
+            None if limited else 1.0,
+            step.model_decrease,
+            state.previous,
+            first / norm,
+        )
+
+    def _moved(
+        self,
+        problem: FiniteSum,
+        state: RatioState,
+        point: Point,
+        evidence: Evidence,
+    ) -> RatioState:
+        """State at an accepted point, with the sizes of its samples."""
+        size = as_size_rule(self.hessian_sample).next(state.sample_size, evidence)
         first = state.step_norm if math.isnan(state.first_step) else state.first_step
         state = replace(
             state,
             point=point,
             first_step=first,
+            previous=evidence.decrement if evidence.step_size else None,
             rejections=0,
             rows=None,
             sample=None,
             model=None,
             escape=None,
         )
-        size = rule.next(problem, state, 1.0, 1.0, state.decrement)
         rows, reference = state.gradient_rows, state.reference_norm
         norm = state.gradient_estimate
         if self.adaptive_gradient and norm is not None and rows:

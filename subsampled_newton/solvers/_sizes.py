@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from subsampled_newton.problem import FiniteSum
 from subsampled_newton.sampling import chernoff_sample_size, uniform_sample_size
 
 __all__ = [
+    "Evidence",
     "Fixed",
     "Growing",
     "InverseStep",
@@ -25,21 +26,35 @@ __all__ = [
 ]
 
 
+class Evidence(NamedTuple):
+    """What a step has shown of its sample. None: the solver has not measured it."""
+
+    n_samples: int
+    ratio: float | None = None
+    """``p'H_S p / p'Hp`` along the step p."""
+    step_size: float | None = None
+    """1 for the minimizer of the model, less where the line search shortened it; None
+    where a trust region, a cubic term or a sampled gradient has set the step."""
+    decrement: float | None = None
+    """Predicted decrease."""
+    previous: float | None = None
+    """Predicted decrease of the step before; None at first, or where something else
+    than the Hessian has set it."""
+    growth: float | None = None
+    """Norm of the first step over the norm of this one."""
+
+
 class SizeRule(Protocol):
-    """Number of rows of the first and of the following samples."""
+    """Number of rows of the first and of the following samples.
+
+    A rule raises `TypeError` where the evidence that it needs is None.
+    """
 
     uses_curvature: ClassVar[bool]
     """Whether ``next`` looks at the ratio of curvatures, which costs O(n)."""
 
     def first(self, problem: FiniteSum) -> int: ...
-    def next(
-        self,
-        problem: FiniteSum,
-        state: Any,
-        ratio: float,
-        step_size: float,
-        decrement: float,
-    ) -> int: ...
+    def next(self, size: int, evidence: Evidence) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -55,15 +70,8 @@ class Fixed:
     def first(self, problem: FiniteSum) -> int:
         return _count(self.size, problem.n_samples)
 
-    def next(
-        self,
-        problem: FiniteSum,
-        state: Any,
-        ratio: float,
-        step_size: float,
-        decrement: float,
-    ) -> int:
-        return int(state.sample_size)
+    def next(self, size: int, evidence: Evidence) -> int:
+        return size
 
 
 @dataclass(frozen=True)
@@ -131,27 +139,21 @@ class Growing(Fixed):
         super().__post_init__()
         _check_factor(self.factor)
 
-    def next(
-        self,
-        problem: FiniteSum,
-        state: Any,
-        ratio: float,
-        step_size: float,
-        decrement: float,
-    ) -> int:
-        size = math.ceil(self.factor * int(state.sample_size))
-        return size if 2 * size <= problem.n_samples else problem.n_samples
+    def next(self, size: int, evidence: Evidence) -> int:
+        size = math.ceil(self.factor * size)
+        return size if 2 * size <= evidence.n_samples else evidence.n_samples
 
 
 @dataclass(frozen=True)
 class Spectral(Fixed):
     """Grow the sample when the step shows that it misjudged the curvature.
 
-    The full Hessian along the direction, ``p'Hp``, is known for nothing from the line
-    search. The next sample is ``factor`` times larger when ``p'H_S p / p'Hp`` leaves
-    ``[1 - eps, 1 + eps]``, when a step was shortened, or when the predicted decrease
-    fell by less than 4 although the unit step was taken. In the end the sample is all
-    rows, which is Newton's method.
+    The full Hessian along the direction, ``p'Hp``, is known for nothing from the trial
+    of the step. The next sample is ``factor`` times larger when ``p'H_S p / p'Hp``
+    leaves ``[1 - eps, 1 + eps]``, when the line search shortened the step, or when the
+    predicted decrease fell by less than 4 although the unit step was taken. Steps that
+    a trust region or a cubic term limits are judged by their curvature alone. In the
+    end the sample is all rows, which is Newton's method.
 
     Parameters
     ----------
@@ -174,18 +176,22 @@ class Spectral(Fixed):
         if not 0.0 < self.eps < 1.0:
             raise ValueError(f"eps must be in (0, 1), got {self.eps!r}")
 
-    def next(
-        self,
-        problem: FiniteSum,
-        state: Any,
-        ratio: float,
-        step_size: float,
-        decrement: float,
-    ) -> int:
-        size = int(state.sample_size)
-        slow = decrement > 0.25 * state.decrement  # False at first: nan
-        good = abs(ratio - 1.0) <= self.eps and step_size == 1.0 and not slow
-        return size if good else min(problem.n_samples, math.ceil(self.factor * size))
+    def next(self, size: int, evidence: Evidence) -> int:
+        ratio, step_size = evidence.ratio, evidence.step_size
+        previous = evidence.previous
+        if ratio is None:
+            raise TypeError(
+                "Spectral needs a method that knows the curvature along its step"
+            )
+        misjudged = not abs(ratio - 1.0) <= self.eps
+        shortened = step_size is not None and step_size < 1.0
+        slow = False
+        if step_size is not None and previous is not None:
+            assert evidence.decrement is not None
+            slow = evidence.decrement > 0.25 * previous
+        if not (misjudged or shortened or slow):
+            return size
+        return min(evidence.n_samples, math.ceil(self.factor * size))
 
 
 @dataclass(frozen=True)
@@ -208,19 +214,12 @@ class InverseStep(Fixed):
 
     size: float | int = 0.05
 
-    def next(
-        self,
-        problem: FiniteSum,
-        state: Any,
-        ratio: float,
-        step_size: float,
-        decrement: float,
-    ) -> int:
-        if not hasattr(state, "first_step"):
+    def next(self, size: int, evidence: Evidence) -> int:
+        if evidence.growth is None:
             raise TypeError("InverseStep needs a trust-region or cubic method")
-        growth = (state.first_step / state.step_norm) ** 2
-        size = self.first(problem) * max(1.0, growth)
-        return problem.n_samples if not size < problem.n_samples else math.ceil(size)
+        n = evidence.n_samples
+        rows = _count(self.size, n) * max(1.0, evidence.growth**2)
+        return n if not rows < n else math.ceil(rows)
 
 
 def as_size_rule(size: float | int | SizeRule) -> SizeRule:

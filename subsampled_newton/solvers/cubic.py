@@ -132,6 +132,11 @@ class CubicRegularization(RatioSolver):
             H.matvec, g, sigma=size, rtol=0.01, max_iter=self.max_inner, rng=rng
         )
 
+    def model_curvature(self, step: Step, slope: float, size: float) -> float:
+        """``s'H_S s``: the decrease of the model holds the cubic term, too."""
+        cubic = size / 3.0 * float(np.linalg.norm(step.vector)) ** 3
+        return super().model_curvature(step, slope + cubic, size)
+
     def along_negative_curvature(
         self, direction: Array, slope: float, curvature: float, size: float
     ) -> Step:

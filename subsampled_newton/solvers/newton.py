@@ -19,7 +19,7 @@ from subsampled_newton.problem import Curvature, FiniteSum, Hessian, Point
 from subsampled_newton.sampling import Sample, bernoulli, full, uniform
 from subsampled_newton.solvers._descent import descend, model_curvature
 from subsampled_newton.solvers._driver import State
-from subsampled_newton.solvers._sizes import SizeRule, as_size_rule
+from subsampled_newton.solvers._sizes import Evidence, SizeRule, as_size_rule
 from subsampled_newton.subproblems._step import Step
 from subsampled_newton.subproblems.conjugate_gradient import conjugate_gradient
 from subsampled_newton.subproblems.newton import newton_step
@@ -41,7 +41,7 @@ class NewtonState(State):
     curvature_ratio: float = 1.0
     """``p'H_S p / p'Hp`` along the last direction, if the size rule asks for it."""
     decrement: float = math.nan
-    """Predicted decrease ``-g'p`` of the last step."""
+    """Predicted decrease ``-g'p`` of the last step; nan for a sampled gradient."""
     first_norm: float = math.nan
     """Gradient norm at the start, for the adaptive theta_1."""
     scores: NDArray[np.float64] | None = None
@@ -201,7 +201,17 @@ class SubsampledNewton:
         rule, ratio = as_size_rule(self.hessian_sample), 1.0
         if rule.uses_curvature and sample.n_rows < part.n_samples:
             ratio = model_curvature(slope, step) / descent.line.curvature()
-        size = rule.next(problem, state, ratio, descent.step_size, -slope)
+        # Decreases that sampled gradients predict do not show what the Hessian did.
+        decrement = math.nan if sampled else -slope
+        known = math.isfinite(decrement) and math.isfinite(state.decrement)
+        evidence = Evidence(
+            problem.n_samples,
+            ratio,
+            descent.step_size,
+            decrement,
+            state.decrement if known else None,
+        )
+        size = rule.next(state.sample_size, evidence)
         failures = 0 if outcome is None else state.failures + 1
         partial = sample.n_rows < problem.n_samples
         if sampled or (partial and failures < MAX_FAILURES):
@@ -218,7 +228,7 @@ class SubsampledNewton:
             sample_size=size,
             curvature_ratio=ratio,
             note=note,
-            decrement=-slope,
+            decrement=decrement,
             first_norm=first_norm,
             scores=scores,
             scores_age=age,

@@ -58,13 +58,22 @@ class SVRG:
     step_size : {"line-search", "1/L", "barzilai-borwein"} or float
         Default ``"line-search"``; it and ``"1/L"`` are as in `SAG`.
         ``"barzilai-borwein"`` is ``s's / (m s'y)`` with the last changes s of the
-        snapshot and y of its gradient [3]_, after a first stage with the line search.
-        Differs from [3]_: at most ``fraction / L``, beyond which inner steps diverge.
+        snapshot and y of its gradient [3]_, after a first stage with the line search;
+        m is n with ``length="loopless"``, the mean number of steps.
     fraction : float, default 1/3
         ``step_size = fraction / max_i (L_i / (n p_i) + l2)``: 1/4 is where the rate of
         [1]_ begins to hold. [2]_ has 1/6.
     sampling : {"lipschitz", "uniform"}, default "lipschitz"
         As in `SAG`.
+
+    Notes
+    -----
+    Differs from the papers in the default step size, which a line search finds; in the
+    draws, half of which are in proportion to the constants ``L_i`` unless ``sampling``
+    is ``"uniform"``; in the Barzilai-Borwein step, which is at most ``fraction / L``,
+    beyond which inner steps diverge, and keeps its last s and y after a stage without
+    a step; and in the loopless snapshot, which is the iterate after the step where [2]_
+    takes the one before it.
 
     References
     ----------
@@ -99,6 +108,11 @@ class SVRG:
                 )
         else:
             check_count("length", self.length, optional=True)
+            if self.snapshot == "random" and self.length == 1:
+                raise ValueError(
+                    "length must be >= 2 with snapshot='random', which never is the "
+                    "last iterate: no stage would make a step, got 1"
+                )
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator
@@ -122,17 +136,17 @@ class SVRG:
             sampling=self.sampling,
         )
         memory.fill(samples, point)
-        length = 2 * samples.n if self.length is None else self.length
-        if length == "loopless":
-            length = int(rng.geometric(1.0 / samples.n))
-        elif self.snapshot == "random":
-            length = int(rng.integers(length))
+        if self.length == "loopless":
+            m, length = samples.n, int(rng.geometric(1.0 / samples.n))
+        else:
+            m = length = self.length or 2 * samples.n
+        if self.snapshot == "random":
+            length = int(rng.integers(m))
         if rule == "barzilai-borwein":
             assert state.last is not None
             s, y = point.w - state.last[0], point.gradient - state.last[1]
             memory.control[epochs.FRACTION] = 0.0
             if s @ y > 0.0:
-                m = samples.n if self.length == "loopless" else length
                 step = float(s @ s / (s @ y)) / m
                 memory.control[epochs.STEP_SIZE] = min(step, memory.step_size)
 
@@ -153,5 +167,5 @@ class SVRG:
             outcome=outcome(new.w, point.w, memory) if length > 0 else None,
             memory=memory,
             samples=samples,
-            last=(point.w, point.gradient),
+            last=(point.w, point.gradient) if length > 0 else state.last,
         )
