@@ -139,7 +139,7 @@ def _folders(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
     variable = os.environ.get(VARIABLE) or None
     for name, value in (("folder", folder), (VARIABLE, variable)):
         if value is not None:
-            if not Path(value).is_dir():
+            if not isinstance(value, str | os.PathLike) or not Path(value).is_dir():
                 raise ValueError(f"{name} must be an existing folder, got {value!r}")
             yield Path(value)
     yield cache_folder()

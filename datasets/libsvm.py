@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import reprlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -79,11 +80,18 @@ def read_libsvm(
     TypeError
         If `source` is an open text file or `n_features` is not an integer.
     """
-    if isinstance(n_features, bool) or not isinstance(n_features, int | np.integer):
-        raise TypeError(f"n_features must be an integer, got {n_features!r}")
-    if not 0 < n_features <= _MAX_FEATURES:
-        raise ValueError(
-            f"n_features must be > 0 and <= {_MAX_FEATURES}, got {n_features}"
+    _check_count("n_features", n_features, _MAX_FEATURES)
+    _check_count("max_bytes", max_bytes, 2**62)
+    for name, expected in (("n_rows", n_rows), ("n_entries", n_entries)):
+        if expected is not None:
+            _check_count(name, expected, 2**62, least=0)
+    if not isinstance(final_newline, bool | np.bool_):
+        raise TypeError(
+            f"final_newline must be True or False, got {reprlib.repr(final_newline)}"
+        )
+    if not isinstance(source, str | os.PathLike) and not hasattr(source, "read"):
+        raise TypeError(
+            f"source must be a path or a binary file, got {reprlib.repr(source)}"
         )
     text, what = _read_text(source, max_bytes)
     if final_newline and text and not text.endswith(b"\n"):
@@ -99,6 +107,16 @@ def read_libsvm(
         if expected is not None and found != expected:
             raise ValueError(f"{what}: must have {expected} {name}, got {found}")
     return X, y
+
+
+def _check_count(name: str, value: object, most: int, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {reprlib.repr(value)}")
+    if not least <= value <= most:
+        bound = f"> {least - 1}" if least else ">= 0"
+        raise ValueError(
+            f"{name} must be {bound} and <= {most}, got {reprlib.repr(int(value))}"
+        )
 
 
 def _read_text(

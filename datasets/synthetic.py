@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
+
 import numpy as np
 import numpy.typing as npt
 
@@ -51,11 +54,17 @@ def covtype_like(
     TypeError
         If `n` or `seed` is not an integer.
     """
-    for name, value, least in (("n", n, _MIN_ROWS), ("seed", seed, 0)):
+    for name, value, least, most in (
+        ("n", n, _MIN_ROWS, 2**48),
+        ("seed", seed, 0, math.inf),
+    ):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be >= {least}, got {value}")
+            raise TypeError(f"{name} must be an integer, got {reprlib.repr(value)}")
+        if not least <= value < most:
+            bound = f" and < {most}" if value > least else ""
+            raise ValueError(
+                f"{name} must be >= {least}{bound}, got {reprlib.repr(int(value))}"
+            )
     rng = np.random.default_rng(seed)
     X = np.zeros((n, _N_CONTINUOUS + _N_WILDERNESS + _N_SOIL))
     continuous = _continuous(rng, n)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from subsampled_newton import _parallel
 from subsampled_newton._interrupts import quiet
 from subsampled_newton.linear_model import LinearModel
-from subsampled_newton.problem import FiniteSum
+from subsampled_newton.problem import FiniteSum, check_problem
 
 __all__ = ["Smoothness", "eigenvalue_bounds", "smoothness"]
 
@@ -73,6 +73,7 @@ def smoothness(problem: FiniteSum) -> Smoothness:
        average gradient, Math. Program. 162, 2017, section 2, for the constants of
        samples.
     """
+    check_problem("problem", problem)
     mu, L = eigenvalue_bounds(problem)
     assert isinstance(problem, LinearModel)
     sizes = problem.loss.curvature_bound * problem.weights * problem.rows.row_norms()

@@ -155,7 +155,8 @@ def run(kernel: Callable[..., None], *args: Any) -> None:
         if str(error):
             raise
         raise ValueError(
-            "the function must unpack as many parameters as there are (n_params, start)"
+            "the function must unpack as many parameters as there are (n_params, "
+            "start), and of x as many numbers as X has columns"
         ) from error
 
 

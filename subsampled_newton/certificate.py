@@ -9,7 +9,8 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from subsampled_newton.problem import FiniteSum, as_vector
+from subsampled_newton.parameters import check_number, generator
+from subsampled_newton.problem import FiniteSum, check_problem, finite_vector
 from subsampled_newton.sampling import full
 from subsampled_newton.subproblems.lanczos import smallest_eigenvalue
 
@@ -86,13 +87,12 @@ def certify(
     .. [1] C. Royer, M. O'Neill, S. Wright, A Newton-CG algorithm with complexity
        guarantees for smooth unconstrained optimization, Math. Program. 2020, Lemma 9.
     """
-    if not 0.0 < eps_h < math.inf:
-        raise ValueError(f"eps_h must be a finite number > 0, got {eps_h!r}")
-    if not 0.0 < delta < 1.0:
-        raise ValueError(f"delta must be in (0, 1), got {delta!r}")
-    if not eps_g >= 0.0:
-        raise ValueError(f"eps_g must be >= 0, got {eps_g!r}")
-    point = problem.at(as_vector(w, problem.n_params))
+    check_problem("problem", problem)
+    check_number("eps_h", eps_h, "> 0")
+    check_number("delta", delta, "in (0, 1)")
+    check_number("eps_g", eps_g, ">= 0", finite=False)
+    rng = generator("seed", seed)
+    point = problem.at(finite_vector(w, problem.n_params))
     norm = float(np.linalg.norm(point.gradient))
     hessian = point.hessian(full(problem.n_samples))
     if problem.n_params <= EXACT_MAX_PARAMS:
@@ -105,7 +105,7 @@ def certify(
             problem.n_params,
             tol=eps_h,
             delta=delta,
-            rng=np.random.default_rng(seed),
+            rng=rng,
         )
         smallest, direction, n_products = found
         confidence = 1.0 if n_products >= problem.n_params else 1.0 - delta

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton.parameters import check_flag, real_array
+
 __all__ = ["Columns", "Work"]
 
 Array = NDArray[np.float64]
@@ -62,6 +64,11 @@ class Columns:
     intercept: bool
 
     def __post_init__(self) -> None:
+        d = len(np.atleast_1d(real_array("scale", self.scale)))
+        for name in ("scale", "shift"):
+            array = real_array(name, getattr(self, name), (d,))
+            object.__setattr__(self, name, array)
+        check_flag("intercept", self.intercept)
         if np.any(self.shift) and not self.intercept:
             raise ValueError("shift must be 0 without an intercept")
 

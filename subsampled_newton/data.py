@@ -26,6 +26,7 @@ from subsampled_newton.columns import Columns, Work
 from subsampled_newton.kernels import fused, gram, linear, pointwise, softmax
 from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR, Layout
 from subsampled_newton.losses import PointwiseLoss
+from subsampled_newton.parameters import check_one_of, shown
 
 __all__ = [
     "CSRRows",
@@ -103,6 +104,18 @@ class Rows(ABC):
     def on_host(self) -> Rows:
         """Return the same rows in the memory of the host."""
         return self
+
+    def refuse_non_finite(self) -> None:
+        """Raise ValueError where an entry is not finite. Reads the rows of the host."""
+        for lo in range(0, self.n_rows, CHUNK):
+            block = self._block(lo, min(lo + CHUNK, self.n_rows))
+            data = block.data if sp.issparse(block) else block
+            if not np.all(np.isfinite(data)):
+                A = block.toarray() if sp.issparse(block) else block
+                i, j = np.argwhere(~np.isfinite(A))[0]
+                raise ValueError(
+                    f"X must be finite, got {A[i, j]} in row {lo + i}, column {j}"
+                )
 
     def _transformed(self, lo: int, hi: int) -> Array:
         """Rows in float64, shifted and scaled, in a buffer of their own if need be.
@@ -593,8 +606,8 @@ def as_rows(X: Any, device: str | None = None) -> Rows:
     MemoryError
         If not even the buffers for parts of the rows fit on the GPU.
     """
-    if device not in (None, "cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    if device is not None:
+        check_one_of("device", device, ("cpu", "cuda"))
     if device == "cuda" or on_device(X):
         # Imports go down: the backend derives from `Rows`. Loaded when it is asked for.
         backend = importlib.import_module("subsampled_newton.backends.cuda")
@@ -604,11 +617,14 @@ def as_rows(X: Any, device: str | None = None) -> Rows:
         return X.on_host() if device == "cpu" else X
     if sp.issparse(X):
         return CSRRows(_checked_csr(X))
-    array = np.asarray(X)
+    try:
+        array = np.asarray(X)
+    except ValueError:
+        raise ValueError("X must be a matrix, got rows of several lengths") from None
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(
             "X must be two-dimensional with at least one row and one column, "
-            f"got shape {array.shape}"
+            f"got {f'shape {array.shape}' if array.shape else shown(X)}"
         )
     return DenseRows(_as_float(array))
 

@@ -15,6 +15,7 @@ from subsampled_newton.embeddings import SparseSign, dense_block, identity
 from subsampled_newton.factor import cholesky_qr, triangular_factor
 from subsampled_newton.kernels.rows import ROW_MAJOR
 from subsampled_newton.kernels.sketch import scatter
+from subsampled_newton.parameters import check_number, check_one_of, real_array, shown
 from subsampled_newton.sampling import leverage_sample_size
 
 __all__ = [
@@ -88,19 +89,20 @@ def leverage_scores(
     """
     rows = as_rows(X)
     d = rows.n_params
-    ridge = np.asarray(l2, dtype=np.float64)
+    what = f"be >= 0, a number or of shape ({d},)"
+    ridge: Array = real_array("l2", l2, what=what).astype(np.float64)
     if ridge.shape not in ((), (d,)) or not np.all((ridge >= 0.0) & (ridge < np.inf)):
-        raise ValueError(f"l2 must be >= 0, a number or of shape ({d},), got {l2!r}")
+        raise ValueError(f"l2 must {what}, got {shown(l2)}")
     ridge = np.broadcast_to(ridge, (d,))
+    check_one_of("method", method, METHODS)
+    check_number("eps", eps, "in (0, 1)")
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy.random.Generator, got {shown(rng)}")
     if method == "qr":
         return rows.projected_norms(_whitener(triangular_factor(rows), ridge))
     if method == "cholesky":
         R = cholesky_qr(rows, ridge)
         return rows.projected_norms(scipy.linalg.lapack.dtrtri(R)[0])
-    if method != "sketch":
-        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
-    if not 0.0 < eps < 1.0:
-        raise ValueError(f"eps must be in (0, 1), got {eps!r}")
     if rng is None:
         raise ValueError("rng must be a numpy.random.Generator for method='sketch'")
     return sketched_leverage(rows, ridge, rng, eps=eps)
@@ -305,6 +307,14 @@ def coherence(
     eps, delta : float in (0, 1)
         Distortion of the embeddings and their probability of failure.
     """
+    given, scores = scores, real_array("scores", scores)
+    if scores.ndim != 1 or not scores.size or not np.all(np.isfinite(scores)):
+        raise ValueError(
+            f"scores must be a vector of finite numbers, got {shown(given)}"
+        )
+    check_number("rank", rank, ">= 0", optional=True)
+    check_number("eps", eps, "in (0, 1)")
+    check_number("delta", delta, "in (0, 1)")
     n = len(scores)
     rank = float(np.sum(scores)) if rank is None else rank
     largest = float(np.max(scores))

@@ -16,6 +16,7 @@ from subsampled_newton.columns import Work
 from subsampled_newton.data import Rows, as_rows
 from subsampled_newton.leverage import sketched_leverage
 from subsampled_newton.losses import TARGETS, PointwiseLoss
+from subsampled_newton.parameters import real_array, shown
 from subsampled_newton.problem import (
     Curvature,
     FiniteSum,
@@ -78,7 +79,7 @@ class LinearModel(FiniteSum):
         sample_weight: ArrayLike | None = None,
     ) -> None:
         if not isinstance(loss, PointwiseLoss):
-            raise TypeError(f"loss must be a PointwiseLoss, got {loss!r}")
+            raise TypeError(f"loss must be a PointwiseLoss, got {shown(loss)}")
         rows = as_rows(X)
         super().__init__(rows.n_rows, rows.n_params, l2)
         self.loss = loss
@@ -90,6 +91,9 @@ class LinearModel(FiniteSum):
 
     def at(self, w: ArrayLike) -> LinearPoint:
         return LinearPoint(self, as_vector(w, self.n_params))
+
+    def refuse_bad_data(self) -> None:
+        self.rows.on_host().refuse_non_finite()
 
     def restrict(self, rows: Indices, weights: Array | None = None) -> Self:
         """Return the objective over some of the samples, with the same ridge.
@@ -468,11 +472,7 @@ def _units(indices: Indices, size: int) -> list[Array]:
 
 
 def _targets(y: ArrayLike, n: int, loss: PointwiseLoss) -> Array:
-    array = np.asarray(y)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"y must hold real numbers, got dtype {array.dtype}")
-    if array.shape != (n,):
-        raise ValueError(f"y must have shape ({n},), got {array.shape}")
+    array = real_array("y", y, (n,))
     targets = np.ascontiguousarray(array, dtype=np.float64)
     size = np.abs(targets)
     low, high = {
@@ -497,12 +497,8 @@ def _targets(y: ArrayLike, n: int, loss: PointwiseLoss) -> Array:
 def mean_one(sample_weight: ArrayLike | None, n: int) -> Array:
     if sample_weight is None:
         return np.ones(n)
-    array = np.asarray(sample_weight)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"sample_weight must hold numbers, got dtype {array.dtype}")
-    if array.shape != (n,):
-        raise ValueError(f"sample_weight must have shape ({n},), got {array.shape}")
-    weights = array.astype(np.float64)
+    array = real_array("sample_weight", sample_weight, (n,), "hold numbers")
+    weights: Array = array.astype(np.float64)
     bad = ~((weights >= 0.0) & (weights < np.inf))
     if np.any(bad):
         i = int(np.argmax(bad))
@@ -511,7 +507,7 @@ def mean_one(sample_weight: ArrayLike | None, n: int) -> Array:
         )
     largest = weights.max()
     if largest == 0.0:
-        raise ValueError("sample_weight must not be all zero")
+        raise ValueError("sample_weight must not be all zero, got only zeros")
     weights /= largest  # the sum of huge weights would overflow
     weights *= n / weights.sum()
     return weights

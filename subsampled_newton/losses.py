@@ -19,6 +19,14 @@ from typing import Any, ClassVar
 
 from subsampled_newton._elementary import exp, log1p
 from subsampled_newton._jit import inlinable
+from subsampled_newton.parameters import (
+    check_count,
+    check_function,
+    check_number,
+    check_one_of,
+    check_range,
+    check_text,
+)
 
 __all__ = [
     "LOGISTIC",
@@ -62,6 +70,8 @@ class PointwiseLoss:
         squares). Default ``d2`` itself, which needs a convex loss.
     targets : {"real", "sign", "unit", "interval", "nonnegative"}, default "real"
         What ``y`` may be; checked when a problem is made.
+    formula : str, default ""
+        The loss as ``help`` shows it.
 
     Examples
     --------
@@ -80,6 +90,7 @@ class PointwiseLoss:
     d2_range: tuple[float, float] = (-math.inf, math.inf)
     gauss_newton: Scalar | None = None
     targets: str = "real"
+    formula: str = ""
 
     def __post_init__(self) -> None:
         for field in ("value", "d1", "d2", "gauss_newton"):
@@ -93,13 +104,13 @@ class PointwiseLoss:
                     f"{field} must be a function of (z, y) in plain Python, "
                     f"got {function!r}"
                 ) from None
-        low, high = self.d2_range
-        if not low <= high:
-            raise ValueError(f"d2_range must be (low, high), got {self.d2_range!r}")
-        if self.targets not in TARGETS:
-            raise ValueError(
-                f"targets must be one of {sorted(TARGETS)}, got {self.targets!r}"
-            )
+        check_text("name", self.name)
+        check_range("d2_range", self.d2_range)
+        check_one_of("targets", self.targets, sorted(TARGETS))
+        check_text("formula", self.formula)
+        if self.formula:  # what help() shows
+            text = f"The {self.name} loss: {self.formula}."
+            object.__setattr__(self, "__doc__", text)
         if self.gauss_newton is None and self.convex:
             object.__setattr__(self, "gauss_newton", self.d2)
 
@@ -136,7 +147,13 @@ def _logistic_d2(z, y):
 
 
 LOGISTIC = PointwiseLoss(
-    "logistic", _logistic_value, _logistic_d1, _logistic_d2, (0.0, 0.25), targets="sign"
+    "logistic",
+    _logistic_value,
+    _logistic_d1,
+    _logistic_d2,
+    (0.0, 0.25),
+    targets="sign",
+    formula="log(1 + exp(-y z)), y = -1 or +1",
 )
 """log(1 + exp(-y z)), y = -1 or +1."""
 
@@ -156,7 +173,14 @@ def _squared_d2(z, y):
     return 1.0
 
 
-SQUARED = PointwiseLoss("squared", _squared_value, _squared_d1, _squared_d2, (1.0, 1.0))
+SQUARED = PointwiseLoss(
+    "squared",
+    _squared_value,
+    _squared_d1,
+    _squared_d2,
+    (1.0, 1.0),
+    formula="(z - y)**2 / 2",
+)
 """(z - y)**2 / 2."""
 
 
@@ -203,6 +227,7 @@ SIGMOID_SQUARED = PointwiseLoss(
     (-0.12021, 0.15411),
     _sigmoid_gauss_newton,
     targets="unit",
+    formula="(sigmoid(z) - y)**2, y in [0, 1]; not convex",
 )
 """(sigmoid(z) - y)**2, y in [0, 1]; not convex."""
 
@@ -246,6 +271,7 @@ TANH_SQUARED = PointwiseLoss(
     (-1.9234, 2.4650),
     _tanh_gauss_newton,
     targets="interval",
+    formula="(tanh(z) - y)**2, y in [-1, 1]; not convex",
 )
 """(tanh(z) - y)**2, y in [-1, 1]; not convex."""
 
@@ -268,6 +294,8 @@ def link_squared(
     d2_range : tuple of float, default (-inf, inf)
         Bounds of the second derivative of the loss, if known.
     """
+    for argument, function in (("h", h), ("h1", h1), ("h2", h2)):
+        check_function(argument, function, "z")
     h, h1, h2 = (inlinable()(f) for f in (h, h1, h2))
 
     def value(z, y):
@@ -282,21 +310,32 @@ def link_squared(
     def gauss_newton(z, y):
         return 2.0 * h1(z) * h1(z)
 
-    return PointwiseLoss(name, value, d1, d2, d2_range, gauss_newton)
+    return PointwiseLoss(
+        name,
+        value,
+        d1,
+        d2,
+        d2_range,
+        gauss_newton,
+        formula="(h(z) - y)**2 for a link h",
+    )
 
 
 # Robust losses of the residual r = z - y. Their Gauss-Newton weight is the IRLS weight
 # d1 / r, which majorises the loss.
 
 
-@functools.cache
 def huber(delta: float = 1.345) -> PointwiseLoss:
     """Return the Huber loss: r**2 / 2, linear beyond ``delta``.
 
     The default gives 95 % efficiency on Gaussian residuals of scale one.
     """
-    delta = _positive("delta", delta)
+    check_number("delta", delta, "> 0")
+    return _huber(float(delta))
 
+
+@functools.cache
+def _huber(delta: float) -> PointwiseLoss:
     def value(z, y):
         a = abs(z - y)
         return 0.5 * a * a if a <= delta else delta * (a - 0.5 * delta)
@@ -311,14 +350,25 @@ def huber(delta: float = 1.345) -> PointwiseLoss:
         a = abs(z - y)
         return 1.0 if a <= delta else delta / a
 
-    return PointwiseLoss(f"huber({delta:g})", value, d1, d2, (0.0, 1.0), weight)
+    return PointwiseLoss(
+        f"huber({delta:g})",
+        value,
+        d1,
+        d2,
+        (0.0, 1.0),
+        weight,
+        formula="r**2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond; r = z - y",
+    )
+
+
+def pseudo_huber(delta: float = 1.345) -> PointwiseLoss:
+    """Return delta**2 (sqrt(1 + (r / delta)**2) - 1), a smooth Huber loss."""
+    check_number("delta", delta, "> 0")
+    return _pseudo_huber(float(delta))
 
 
 @functools.cache
-def pseudo_huber(delta: float = 1.345) -> PointwiseLoss:
-    """Return delta**2 (sqrt(1 + (r / delta)**2) - 1), a smooth Huber loss."""
-    delta = _positive("delta", delta)
-
+def _pseudo_huber(delta: float) -> PointwiseLoss:
     def value(z, y):
         u = (z - y) / delta
         # sqrt(1 + u^2) - 1 without the cancellation at small u
@@ -336,17 +386,28 @@ def pseudo_huber(delta: float = 1.345) -> PointwiseLoss:
         u = (z - y) / delta
         return 1.0 / math.sqrt(1.0 + u * u)
 
-    return PointwiseLoss(f"pseudo-huber({delta:g})", value, d1, d2, (0.0, 1.0), weight)
+    return PointwiseLoss(
+        f"pseudo-huber({delta:g})",
+        value,
+        d1,
+        d2,
+        (0.0, 1.0),
+        weight,
+        formula="delta**2 (sqrt(1 + (r / delta)**2) - 1), r = z - y",
+    )
 
 
-@functools.cache
 def tukey(c: float = 4.685) -> PointwiseLoss:
     """Return Tukey's biweight, constant beyond ``c``; not convex.
 
     The default gives 95 % efficiency on Gaussian residuals of scale one.
     """
-    c = _positive("c", c)
+    check_number("c", c, "> 0")
+    return _tukey(float(c))
 
+
+@functools.cache
+def _tukey(c: float) -> PointwiseLoss:
     def value(z, y):
         u = min(abs(z - y) / c, 1.0)
         v = u * u
@@ -365,7 +426,15 @@ def tukey(c: float = 4.685) -> PointwiseLoss:
         u = min(abs(z - y) / c, 1.0)
         return (1.0 - u * u) * (1.0 - u * u)
 
-    return PointwiseLoss(f"tukey({c:g})", value, d1, d2, (-0.8, 1.0), weight)
+    return PointwiseLoss(
+        f"tukey({c:g})",
+        value,
+        d1,
+        d2,
+        (-0.8, 1.0),
+        weight,
+        formula="c**2 (1 - (1 - min(|r| / c, 1)**2)**3) / 6, r = z - y; not convex",
+    )
 
 
 # Poisson with the log link: exp(z) - y z, y >= 0. No bound of the curvature. The
@@ -391,6 +460,7 @@ POISSON = PointwiseLoss(
     _poisson_d2,
     (0.0, math.inf),
     targets="nonnegative",
+    formula="exp(z) - y z, y >= 0",
 )
 """exp(z) - y z, y >= 0."""
 
@@ -451,9 +521,7 @@ class SoftmaxLoss:
     """Two classes that share the mass: the largest eigenvalue of diag(p) - p p'."""
 
     def __post_init__(self) -> None:
-        K = self.n_classes
-        if not isinstance(K, int) or isinstance(K, bool) or K < 2:
-            raise ValueError(f"n_classes must be an integer >= 2, got {K!r}")
+        check_count("n_classes", self.n_classes, 2)
 
     @property
     def name(self) -> str:
@@ -495,9 +563,3 @@ def _softmax_residual(n_classes: int) -> Any:
             out[j] = out[j] / normaliser - (1.0 if y == j else 0.0) - correction
 
     return residual
-
-
-def _positive(name: str, value: float) -> float:
-    if not (isinstance(value, int | float) and 0.0 < value < math.inf):
-        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
-    return float(value)

@@ -15,6 +15,7 @@ from subsampled_newton._interrupts import quiet
 from subsampled_newton._user_function import run
 from subsampled_newton.kernels import nonlinear as kernels
 from subsampled_newton.linear_model import mean_one
+from subsampled_newton.parameters import check_count, check_function, real_array, shown
 from subsampled_newton.problem import (
     Curvature,
     FiniteSum,
@@ -97,6 +98,10 @@ class NonlinearModel(FiniteSum):
         jacobian: Callable[..., Any] | None = None,
         scale: ArrayLike | None = None,
     ) -> None:
+        check_function("function", function, "params, x_i")
+        if jacobian is not None:
+            check_function("jacobian", jacobian, "params, x_i")
+        check_count("n_params", n_params)
         self.X = _predictors(X)
         super().__init__(len(self.X), n_params, l2)
         self.y = _targets(y, self.n_samples)
@@ -172,6 +177,14 @@ class NonlinearModel(FiniteSum):
 
     def at(self, w: ArrayLike) -> NonlinearPoint:
         return NonlinearPoint(self, as_vector(w, self.n_params))
+
+    def refuse_bad_data(self) -> None:
+        bad = np.argwhere(~np.isfinite(self.X))
+        if len(bad):
+            i, j = bad[0]
+            raise ValueError(
+                f"X must be finite, got {self.X[i, j]} in row {i}, column {j}"
+            )
 
     def restrict(self, rows: Indices, weights: Array | None = None) -> NonlinearModel:
         """Return the objective over some of the samples, with the same ridge.
@@ -525,11 +538,10 @@ def _block(X: NDArray[Any], rows: slice) -> Array:
 
 
 def _predictors(X: ArrayLike) -> NDArray[Any]:
-    array = np.asarray(X)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"X must hold real numbers, got dtype {array.dtype}")
+    array: NDArray[Any] = real_array("X", X)
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"X must have rows and columns, got shape {array.shape}")
+        came = f"shape {array.shape}" if array.shape else shown(X)
+        raise ValueError(f"X must have rows and columns, got {came}")
     native = array.dtype.isnative and array.dtype in (np.float64, np.float32)
     return array if native else array.astype(np.float64)
 
@@ -537,12 +549,8 @@ def _predictors(X: ArrayLike) -> NDArray[Any]:
 def _targets(y: ArrayLike | None, n: int) -> Array:
     if y is None:
         return np.zeros(n)
-    array = np.asarray(y)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"y must hold real numbers, got dtype {array.dtype}")
-    if array.shape != (n,):
-        raise ValueError(f"y must have shape ({n},), got {array.shape}")
-    targets = np.ascontiguousarray(array, dtype=np.float64)
+    array = real_array("y", y, (n,))
+    targets: Array = np.ascontiguousarray(array, dtype=np.float64)
     if not np.all(np.isfinite(targets)):
         i = int(np.argmin(np.isfinite(targets)))
         raise ValueError(f"y must be finite, got {targets[i]} at index {i}")
@@ -552,7 +560,8 @@ def _targets(y: ArrayLike | None, n: int) -> Array:
 def _sizes(scale: ArrayLike | None, d: int) -> Array:
     if scale is None:
         return np.ones(d)
-    sizes = np.array(scale, dtype=np.float64)
+    what = f"hold {d} finite numbers > 0"
+    sizes: Array = real_array("scale", scale, what=what).astype(np.float64)
     if sizes.shape != (d,) or not np.all((sizes > 0.0) & np.isfinite(sizes)):
-        raise ValueError(f"scale must hold {d} finite numbers > 0, got {scale!r}")
+        raise ValueError(f"scale must {what}, got {shown(scale)}")
     return sizes

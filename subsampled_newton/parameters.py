@@ -16,6 +16,10 @@ __all__ = [
     "check_function",
     "check_number",
     "check_one_of",
+    "check_range",
+    "check_text",
+    "generator",
+    "is_array",
     "is_number",
     "real_array",
     "shown",
@@ -40,13 +44,20 @@ _short.maxlevel, _short.maxlist, _short.maxtuple, _short.maxdict = 2, 6, 6, 4
 
 def shown(value: Any) -> str:
     """Return what came, in at most some 80 characters: arrays by type and shape."""
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is not None and dtype is not None and shape != ():
-        return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
-    if shape is not None and shape != ():
-        return f"{type(value).__name__} of shape {shape}"
-    text = _short.repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if is_array(value):
+        return f"{type(value).__name__} of shape {value.shape} and dtype {value.dtype}"
+    try:
+        text = _short.repr(value)
+    except Exception:  # an integer too long to print, a broken __repr__
+        text = f"an object of type {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
+
+
+def is_array(value: object) -> bool:
+    """Whether value is an array or a matrix of any library."""
+    return hasattr(value, "shape") and hasattr(value, "dtype") and value.shape != ()
 
 
 def is_number(value: object) -> bool:
@@ -63,10 +74,16 @@ def is_number(value: object) -> bool:
 
 
 def check_number(
-    name: str, value: Any, bounds: str, *, finite: bool = True, optional: bool = False
+    name: str,
+    value: Any,
+    bounds: str,
+    *,
+    finite: bool = True,
+    optional: bool = False,
+    rules: tuple[str, ...] = (),
 ) -> None:
-    """Raise unless value is a number within one of the `BOUNDS`."""
-    if optional and value is None:
+    """Raise unless value is a number within one of the `BOUNDS`, or None, or a rule."""
+    if (optional and value is None) or (isinstance(value, str) and value in rules):
         return
     if (
         not is_number(value)
@@ -74,20 +91,25 @@ def check_number(
         or (finite and math.isinf(value))
     ):
         kind = "a finite number" if finite and bounds[0] == ">" else "a number"
-        either = "None or " if optional else ""
+        either = "None or " if optional else f"one of {rules} or " if rules else ""
         raise ValueError(f"{name} must be {either}{kind} {bounds}, got {shown(value)}")
 
 
-def check_count(name: str, value: Any, low: int = 1, *, optional: bool = False) -> None:
-    """Raise unless value is an integer that is large enough."""
-    if optional and value is None:
+def check_count(
+    name: str, value: Any, low: int = 1, *, optional: bool = False, rule: str = ""
+) -> None:
+    """Raise unless value is an integer that is large enough, or None, or the rule."""
+    if (optional and value is None) or (
+        rule and isinstance(value, str) and value == rule
+    ):
         return
     if (
         isinstance(value, bool | np.bool_)
         or not isinstance(value, int | np.integer)
         or not low <= value < 2**63
     ):
-        either = "None or " if optional else ""
+        either = f"{rule!r}, " if rule else ""
+        either += "None or " if optional else ""
         raise ValueError(
             f"{name} must be {either}an integer >= {low}, got {shown(value)}"
         )
@@ -107,12 +129,39 @@ def check_flag(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be True or False, got {shown(value)}")
 
 
+def check_range(name: str, value: Any) -> None:
+    """Raise unless value is a pair of numbers, the lower one first."""
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    if not pair or not all(map(is_number, value)) or not value[0] <= value[1]:
+        raise ValueError(
+            f"{name} must be (low, high) with numbers low <= high, got {shown(value)}"
+        )
+
+
+def check_text(name: str, value: Any) -> None:
+    """Raise unless value is a text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, got {shown(value)}")
+
+
 def check_function(name: str, value: Any, arguments: str) -> None:
     """Raise unless value can be called."""
     if not callable(value):
         raise TypeError(
             f"{name} must be a function of ({arguments}), got {shown(value)}"
         )
+
+
+def generator(name: str, seed: Any) -> np.random.Generator:
+    """Return a generator of random numbers for a seed."""
+    if seed is None or isinstance(seed, np.random.Generator):
+        return np.random.default_rng(seed)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise TypeError(
+            f"{name} must be None, an integer >= 0 or a numpy.random.Generator, "
+            f"got {shown(seed)}"
+        )
+    return np.random.default_rng(seed)
 
 
 def real_array(
@@ -125,9 +174,11 @@ def real_array(
     try:
         array = np.asarray(value)
     except ValueError:  # rows of several lengths
-        array = np.empty(0, dtype=object)
+        raise ValueError(f"{name} must {what}, got rows of several lengths") from None
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must {what}, got {shown(value)}")
+        came = f"dtype {array.dtype}" if array.shape else shown(value)
+        raise TypeError(f"{name} must {what}, got {came}")
     if shape is not None and array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        came = str(array.shape) if array.shape else shown(value)
+        raise ValueError(f"{name} must have shape {shape}, got {came}")
     return array

@@ -17,7 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from subsampled_newton import _memory
 from subsampled_newton.columns import Work
 from subsampled_newton.losses import PointwiseLoss
-from subsampled_newton.parameters import is_number, real_array, shown
+from subsampled_newton.parameters import (
+    check_count,
+    check_number,
+    is_number,
+    real_array,
+    shown,
+)
 from subsampled_newton.sampling import Sample
 
 __all__ = [
@@ -94,9 +100,8 @@ class FiniteSum(ABC):
     convex: bool = False
 
     def __init__(self, n_samples: int, n_params: int, l2: ArrayLike = 0.0) -> None:
-        for name, count in (("n_samples", n_samples), ("n_params", n_params)):
-            if not isinstance(count, int | np.integer) or count < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {count!r}")
+        check_count("n_samples", n_samples)
+        check_count("n_params", n_params)
         self.n_samples = int(n_samples)
         self.n_params = int(n_params)
         self.l2 = as_ridge(l2, self.n_params)
@@ -150,6 +155,12 @@ class FiniteSum(ABC):
         if self.strong_convexity == 0.0:
             return math.inf
         return 0.5 * float(np.sum(point.gradient**2 / self.l2))
+
+    def refuse_bad_data(self) -> None:  # noqa: B027  # nothing is known here
+        """Raise ValueError if the data are to blame for an F that is not finite.
+
+        `minimize` asks when a run ends for that reason, so that no fit pays for it.
+        """
 
     def row_scores(self, kind: str, point: Point, rng: np.random.Generator) -> Array:
         """Importance of the samples, for non-uniform sampling."""
@@ -307,9 +318,12 @@ def check_derivatives(
     ValueError
         Naming the derivative that is wrong, with both numbers.
     """
+    check_number("rtol", rtol, "> 0")
+    if not is_number(y) or not math.isfinite(y):
+        raise ValueError(f"y must be a finite number, got {shown(y)}")
     if isinstance(problem, PointwiseLoss):
         loss = problem
-        for z in np.atleast_1d(np.asarray(w, dtype=np.float64)):
+        for z in np.atleast_1d(real_array("w", w)):
             z, h = float(z), 1e-5 * max(1.0, abs(float(z)))
             for name, f, df in (
                 ("d1", loss.value, loss.d1),
@@ -318,7 +332,11 @@ def check_derivatives(
                 numeric = (f(z + h, y) - f(z - h, y)) / (2.0 * h)
                 _compare(f"{name} at z = {z:g}", df(z, y), numeric, rtol)
         return
-    w = as_vector(w, problem.n_params)
+    if not isinstance(problem, FiniteSum):
+        raise TypeError(
+            f"problem must be a FiniteSum or a PointwiseLoss, got {shown(problem)}"
+        )
+    w = finite_vector(w, problem.n_params)
     rng = np.random.default_rng(0)
     for _ in range(3):
         p = rng.standard_normal(problem.n_params)
@@ -359,6 +377,15 @@ def as_ridge(l2: ArrayLike, size: int) -> Array:
     return ridge
 
 
+def check_problem(name: str, value: Any) -> None:
+    """Raise unless value is an objective."""
+    if not isinstance(value, FiniteSum):
+        raise TypeError(
+            f"{name} must be a FiniteSum, as LinearModel(LOGISTIC, X, y) or one of "
+            f"your own, got {shown(value)}"
+        )
+
+
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return a view that cannot be written to; the array itself stays as it is."""
     view = array.view()
@@ -382,6 +409,15 @@ def _vector(name: str, value: Any, like: Array) -> Array:
             f"{name} must return an array of shape {like.shape}, got {shown(value)}"
         )
     return array
+
+
+def finite_vector(w: ArrayLike, n_params: int, name: str = "w") -> Array:
+    """Return ``w`` as `as_vector` does, if it is finite."""
+    vector = as_vector(w, n_params, name)
+    if not np.all(np.isfinite(vector)):
+        bad = vector[~np.isfinite(vector)][0]
+        raise ValueError(f"{name} must be finite, got {bad}")
+    return vector
 
 
 def as_vector(w: ArrayLike, n_params: int, name: str = "w") -> Array:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton.parameters import check_number
+
 __all__ = [
     "Sample",
     "bernoulli",
@@ -159,5 +161,4 @@ def _at_most(n: int, size: float) -> int:
 
 
 def _check_probability(name: str, value: float) -> None:
-    if not 0.0 < value < 1.0:
-        raise ValueError(f"{name} must be in (0, 1), got {value!r}")
+    check_number(name, value, "in (0, 1)")

@@ -30,6 +30,7 @@ from subsampled_newton.linear_model import (
     mean_one,
 )
 from subsampled_newton.losses import SoftmaxLoss
+from subsampled_newton.parameters import real_array
 from subsampled_newton.problem import Curvature, FiniteSum, as_ridge
 
 __all__ = ["SoftmaxModel"]
@@ -51,7 +52,8 @@ class SoftmaxModel(LinearModel):
     y : array-like of shape (n_samples,)
         Classes 0, ..., n_classes - 1.
     n_classes : int, optional
-        Default: the largest of ``y`` plus one.
+        Default: the number of different classes in ``y``, which then has a row of
+        every class from 0 on.
     l2 : float or array-like of shape (n_columns,), default 0
         Ridge weights of the columns, the same for every class.
     sample_weight : array-like of shape (n_samples,), optional
@@ -75,14 +77,14 @@ class SoftmaxModel(LinearModel):
         sample_weight: ArrayLike | None = None,
     ) -> None:
         rows = as_rows(X)
-        classes = np.asarray(y)
+        what = f"hold {rows.n_rows} integers, one class per row"
+        classes = real_array("y", y, what=what)
         if classes.dtype.kind not in "iu" or classes.shape != (rows.n_rows,):
             raise ValueError(
-                f"y must hold {rows.n_rows} integers, one class per row, got dtype "
-                f"{classes.dtype} and shape {classes.shape}"
+                f"y must {what}, got dtype {classes.dtype} and shape {classes.shape}"
             )
         if n_classes is None:
-            n_classes = int(classes.max()) + 1
+            n_classes = _number_of_classes(classes)
         self.loss = SoftmaxLoss(n_classes)
         if classes.min() < 0 or classes.max() >= self.loss.n_classes:
             raise ValueError(
@@ -161,6 +163,20 @@ class SoftmaxModel(LinearModel):
         return SoftmaxHessian(
             self, self.rows.class_probabilities(z), self.weights * factor
         )
+
+
+def _number_of_classes(classes: NDArray[Any]) -> int:
+    """One more than the largest class, if there is a row of every one."""
+    low, high = int(classes.min()), int(classes.max())
+    found = len(np.unique(classes))
+    if low < 0 or found <= high:
+        raise ValueError(
+            "y must hold classes 0, 1, ... with a row of each, unless n_classes is "
+            f"given, got {found} different ones from {low} to {high}"
+        )
+    if found < 2:
+        raise ValueError("y must hold two classes or more, got one class: 0")
+    return found
 
 
 class SoftmaxHessian:

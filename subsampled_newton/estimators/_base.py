@@ -7,22 +7,30 @@ copied, the objective is the same, and ``tol`` has no unit.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
+import sklearn
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+)
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -59,6 +67,7 @@ from subsampled_newton.linear_model import (
     LinearPoint,
 )
 from subsampled_newton.losses import LOGISTIC, SQUARED
+from subsampled_newton.parameters import check_flag, is_array, shown
 from subsampled_newton.problem import FiniteSum
 from subsampled_newton.solvers._driver import Solver, _now, minimize
 from subsampled_newton.solvers._polish import assured
@@ -83,6 +92,7 @@ from subsampled_newton.solvers.trust_region import TrustRegion
 
 __all__ = [
     "ALLOWED_TYPES",
+    "MATRIX",
     "SOLVERS",
     "Account",
     "InferenceMixin",
@@ -90,6 +100,9 @@ __all__ = [
     "better",
     "checked_weights",
     "equilibrated",
+    "naming",
+    "refuse_matrix",
+    "refuse_parameters",
     "seed_of",
     "start_from",
     "validated",
@@ -128,6 +141,9 @@ SOLVERS: dict[str, Solver] = {
 SMALL = 20_000
 """Rows below which sampling saves less than its overhead."""
 ALLOWED_TYPES = [np.float64, np.float32]
+MATRIX = "an array (n_samples, n_features) of finite real numbers"
+LONGEST = 300
+"""Characters of an error."""
 
 
 class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -144,6 +160,10 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         "device": [StrOptions({"cpu", "cuda"})],
         "verbose": ["verbose"],
     }
+
+    def _validate_params(self) -> None:
+        refuse_parameters(self)
+        super()._validate_params()
 
     def _minimize(self, problem: LinearModel, w0: Array | LinearPoint | None) -> Result:
         """Run the solver that the parameters name."""
@@ -224,8 +244,8 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         check_is_fitted(self, "coef_")
         if on_device(X):
             return self._predictor_on_device(X)
-        _refuse(X)
-        with _naming_arguments():
+        with naming("X", MATRIX):
+            refuse_matrix(X)
             X = validate_data(
                 self, X, reset=False, accept_sparse="csr", dtype=ALLOWED_TYPES
             )
@@ -242,7 +262,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _predictor_on_device(self, X: Any) -> Array:
         """The same for rows on a GPU, read there; the predictions come to the host."""
         rows = as_rows(X)
-        with _naming_arguments():
+        with naming("X", MATRIX):
             _check_n_features(self, X, reset=False)
         d = rows.n_params
         plain = Columns(np.ones(d), np.zeros(d), intercept=True)
@@ -251,7 +271,8 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         W = np.column_stack([coef, constants])
         z = np.asarray(rows.with_columns(plain).class_predictions(W)).T
         if not np.all(np.isfinite(z)):
-            assert_all_finite(host_array(X), input_name="X")
+            with naming("X", MATRIX):
+                assert_all_finite(host_array(X), input_name="X")
         return z if self.coef_.ndim == 2 else z[:, 0]
 
     def __sklearn_tags__(self) -> Any:
@@ -334,6 +355,7 @@ class InferenceMixin:
         self, X: Any, y: Any, sample_weight: Any, sandwich: bool
     ) -> tuple[Array, Array, float]:
         check_is_fitted(self, "coef_")
+        check_flag("sandwich", sandwich)
         if self._penalised():
             raise ValueError(
                 "standard errors need a fit without a penalty, which biases the "
@@ -421,44 +443,82 @@ def better(first: Result, second: Result) -> Result:
     )
 
 
+def refuse_parameters(estimator: Any) -> None:
+    """Say in few words what scikit-learn would say in many."""
+    solver, names = estimator.solver, estimator._parameter_constraints["solver"][0]
+    if isinstance(solver, str):
+        if solver not in names.options:
+            close = difflib.get_close_matches(solver, names.options, 3, 0.5)
+            hint = f", perhaps {' or '.join(map(repr, close))}" if close else ""
+            raise InvalidParameterError(
+                f"solver must be 'auto', another name of the table in the README, or "
+                f"a solver object as SubsampledNewton(), got {shown(solver)}{hint}"
+            )
+    elif isinstance(solver, type) or not hasattr(solver, "step"):
+        raise InvalidParameterError(
+            "solver must be a name as 'auto' or 'lbfgs', or a solver object as "
+            f"SubsampledNewton(), got {shown(solver)}"
+        )
+    for name, value in estimator.get_params(deep=False).items():
+        if is_array(value) and name != "start":
+            raise InvalidParameterError(
+                f"{name} must not be an array, got {shown(value)}"
+            )
+
+
 def validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> tuple[Any, Any]:
     """Check everything but the finiteness of X, which the first read of it decides."""
     if on_device(y):
         y = host_array(y)
-    if on_device(X):
-        reset = kwargs.pop("reset", True)
-        y = _validated(estimator, "no_validation", y, **kwargs)
-        with _naming_arguments():
+    reset = kwargs.pop("reset", True)
+    with naming("X", MATRIX):
+        if on_device(X):
             as_rows(X)  # its type and shape
-            check_consistent_length(X, y)
             _check_n_features(estimator, X, reset=reset)
             _check_feature_names(estimator, X, reset=reset)
-        return X, y
-    _refuse(X, known_csr=True)
-    X, y = _validated(
-        estimator,
-        X,
-        y,
-        accept_sparse="csr",
-        dtype=ALLOWED_TYPES,
-        ensure_all_finite=False,
-        **kwargs,
-    )
+        else:
+            refuse_matrix(X, known_csr=True)
+            X = validate_data(
+                estimator,
+                X,
+                reset=reset,
+                accept_sparse=kwargs.pop("accept_sparse", "csr"),
+                dtype=ALLOWED_TYPES,
+                ensure_all_finite=kwargs.pop("ensure_all_finite", False),
+            )
+    y = _checked_target(estimator, y, **kwargs)
+    with naming("X and y", "as many rows"):
+        check_consistent_length(X, y)
     return X, y
 
 
-def _validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> Any:
+def _checked_target(estimator: Any, y: Any, **kwargs: Any) -> Any:
+    """Targets as scikit-learn checks them, by their name."""
     if isinstance(y, np.ma.MaskedArray) and np.ma.is_masked(y):
         raise ValueError("y has masked entries: fill them or leave the rows out")
-    with _naming_arguments():
-        checked = validate_data(estimator, X, y, **kwargs)
-        y = checked[1] if isinstance(checked, tuple) else checked
-        assert_all_finite(y, input_name="y")
-        return checked
+    what = "finite numbers" if kwargs.get("y_numeric") else "labels of classes"
+    several = " or (n_samples, n_targets)" if kwargs.get("multi_output") else ""
+    with naming("y", f"an array (n_samples,){several} of {what}"):
+        if y is not None and not hasattr(y, "dtype") and not hasattr(y, "iloc"):
+            y = np.asarray(y)
+            if y.ndim == 0:
+                raise TypeError(f"got {shown(y[()])}")
+        kind = getattr(getattr(y, "dtype", None), "kind", "")
+        wrong = "cmMVSU" if kwargs.get("y_numeric") else "cmMV"
+        # Dates and spans of time would pass as numbers of nanoseconds.
+        if kind and kind in wrong:
+            raise TypeError(f"got dtype {y.dtype}")
+        checked = validate_data(estimator, "no_validation", y, **kwargs)
+        assert_all_finite(checked, input_name="y")
+    return checked
 
 
-def _refuse(X: Any, known_csr: bool = False) -> None:
+def refuse_matrix(X: Any, known_csr: bool = False) -> None:
     """Refuse what scikit-learn would take for other numbers, or crash on."""
+    if isinstance(X, str | dict | set) or not any(
+        hasattr(X, name) for name in ("shape", "__len__", "__array__")
+    ):
+        raise TypeError(f"got {shown(X)}")
     if sp.issparse(X):
         # as_rows checks the CSR matrix of a fit.
         if X.ndim == 2 and not (known_csr and X.format == "csr"):
@@ -473,29 +533,48 @@ def _refuse(X: Any, known_csr: bool = False) -> None:
 
 
 @contextmanager
-def _naming_arguments() -> Iterator[None]:
-    """Name X where an error names no argument."""
+def naming(name: str, allowed: str) -> Iterator[None]:
+    """Add to an error which argument it is about and what that may be."""
     try:
-        with quiet():  # scikit-learn changes what NumPy says of overflows
+        with quiet(), _without_dispatch():  # scikit-learn changes NumPy's warnings
             yield
     except (TypeError, ValueError) as error:
         text = str(error)
-        if re.search(r"\b[Xy]\b", text):
-            raise
-        names = "X and y" if "inconsistent" in text else "X"
+        if not text.startswith(f"{name} must"):
+            # The array itself, which some errors show, and advice of other packages.
+            text = re.sub(r"array=.*?\.$", "", text, flags=re.S | re.M)
+            text = re.split(r"\n[\[<]|\n\w+ does not accept", text)[0]
+            text = f"{name} must be {allowed}: {text}"
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{names}: {text}") from error
+        raise kind(textwrap.shorten(text, LONGEST, placeholder=" ...")) from error
+
+
+def _without_dispatch() -> AbstractContextManager[Any]:
+    """Take arrays of other libraries as NumPy's: the kernels read those alone."""
+    if sklearn.get_config().get("array_api_dispatch"):
+        context: AbstractContextManager[Any] = sklearn.config_context(
+            array_api_dispatch=False
+        )
+        return context
+    return nullcontext()
 
 
 def checked_weights(sample_weight: Any, X: Any) -> Array:
     if on_device(sample_weight):
         sample_weight = host_array(sample_weight)
-    with quiet():
+    allowed = "an array (n_samples,) of finite numbers >= 0, not all of them 0"
+    with naming("sample_weight", allowed):
+        if sample_weight is not None and not hasattr(sample_weight, "iloc"):
+            given, sample_weight = sample_weight, np.asarray(sample_weight)
+            if sample_weight.dtype.kind not in "fiubO":
+                many = sample_weight.ndim > 0
+                came = f"dtype {sample_weight.dtype}" if many else shown(given)
+                raise TypeError(f"got {came}")
         weights: Array = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
-    if not np.any(weights):
-        raise ValueError("sample_weight must not be all zero")
+        if not np.any(weights):
+            raise ValueError("got only zeros")
     return weights
 
 
@@ -513,7 +592,8 @@ def equilibrated(
     if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(deviation))):
         if on_device(X):
             X = host_array(X)
-        assert_all_finite(X, input_name="X")
+        with naming("X", MATRIX):
+            assert_all_finite(X, input_name="X")
         # Finite, but too large for sums of squares.
         mean = np.zeros(rows.n_params)
         low, high = X.min(axis=0), X.max(axis=0)

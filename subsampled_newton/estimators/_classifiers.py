@@ -24,12 +24,14 @@ from subsampled_newton.estimators._base import (
     better,
     checked_weights,
     equilibrated,
+    naming,
     seed_of,
     start_from,
     validated,
 )
 from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
+from subsampled_newton.parameters import is_number, shown
 from subsampled_newton.separation import examined
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import Solver
@@ -50,34 +52,24 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         "class_weight": [None, dict, StrOptions({"balanced"})],
     }
 
-    def __init__(
-        self,
-        *,
-        C: float = 1.0,
-        alpha: float | None = None,
-        fit_intercept: bool = True,
-        tol: float = 1e-8,
-        max_iter: int = 200,
-        solver: str | Solver = "auto",
-        class_weight: dict[Any, float] | str | None = None,
-        warm_start: bool = False,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        verbose: int = 0,
-    ) -> None:
-        self.C = C
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
-        self.tol = tol
-        self.max_iter = max_iter
-        self.solver = solver
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.verbose = verbose
+    C: float
+    alpha: float | None
+    class_weight: dict[Any, float] | str | None
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.alpha is not None and self.C != 1.0:
+            raise ValueError(
+                "C and alpha must not both be given, as they say the same, got "
+                f"C={self.C!r} and alpha={self.alpha!r}: leave out one"
+            )
+        if isinstance(self.class_weight, dict):
+            for label, weight in self.class_weight.items():
+                if not is_number(weight) or not 0.0 <= weight < np.inf:
+                    raise ValueError(
+                        "class_weight must hold finite numbers >= 0, got "
+                        f"{shown(weight)} for {shown(label)}"
+                    )
 
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array
@@ -201,9 +193,11 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         weights = checked_weights(sample_weight, X)
         _check_every_class(self.classes_, codes, weights)
         if self.class_weight is not None:
-            by_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=y
-            )
+            given = f"weights of labels that y has, got {shown(self.class_weight)}"
+            with naming("class_weight", given):
+                by_class = compute_class_weight(
+                    self.class_weight, classes=self.classes_, y=y
+                )
             weights = weights * by_class[codes]
         l2 = 1.0 / (self.C * weights.sum()) if self.alpha is None else self.alpha
         return weights, float(l2)
@@ -258,8 +252,8 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
         Inverse penalty with the meaning of scikit-learn: ``alpha = 1 / (C W)``. inf
         means no penalty.
     alpha : float, optional
-        Penalty weight of the mean form, an alternative to ``C``, which is then ignored.
-        Its effect does not change with the number of samples.
+        Penalty weight of the mean form, an alternative to ``C``, which then has to keep
+        its default. Its effect does not change with the number of samples.
     fit_intercept : bool, default True
         Whether to fit b.
     tol : float, default 1e-8
@@ -326,6 +320,35 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
     0.958
     """
 
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        alpha: float | None = None,
+        fit_intercept: bool = True,
+        tol: float = 1e-8,
+        max_iter: int = 200,
+        solver: str | Solver = "auto",
+        class_weight: dict[Any, float] | str | None = None,
+        warm_start: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        verbose: int = 0,
+    ) -> None:
+        self.C = C
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.solver = solver
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.device = device
+        self.verbose = verbose
+
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array
     ) -> LinearModel:
@@ -347,9 +370,12 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
         X, y = validated(self, X, y, reset=False)
         if on_device(X):
             X = host_array(X)  # factors of the rows are made on the host
-        codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        with naming("y", f"labels of the kind {self.classes_.dtype}"):
+            codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if not np.all(self.classes_[codes] == y):
-            raise ValueError("y has labels that the fit has not seen")
+            raise ValueError(
+                "y must hold labels of the fit, got labels that it has not seen"
+            )
         weights, l2 = self._weighted(X, y, codes, sample_weight)
         rows, ridge = equilibrated(X, weights, self.fit_intercept, l2)
         problem = self._problem(rows, codes, ridge, weights)
@@ -430,20 +456,18 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
         device: str = "cpu",
         verbose: int = 0,
     ) -> None:
-        super().__init__(
-            C=C,
-            alpha=alpha,
-            fit_intercept=fit_intercept,
-            tol=tol,
-            max_iter=max_iter,
-            solver=solver,
-            class_weight=class_weight,
-            warm_start=warm_start,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            device=device,
-            verbose=verbose,
-        )
+        self.C = C
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.solver = solver
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.device = device
+        self.verbose = verbose
         self.n_init = n_init
 
     def _problem(
@@ -451,8 +475,8 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
     ) -> LinearModel:
         if len(self.classes_) > 2:
             raise ValueError(
-                "Only binary classification is supported. The type of the target is "
-                "multiclass."
+                f"y must hold two classes, got {len(self.classes_)}: Only binary "
+                "classification is supported. The type of the target is multiclass."
             )
         y = codes.astype(np.float64)
         return LinearModel(SIGMOID_SQUARED, rows, y, l2=ridge, sample_weight=weights)
@@ -484,7 +508,8 @@ def _classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
         if y.dtype.kind in "iu" and low >= 0 and high < min(1000, len(y)):
             used = np.bincount(y) > 0
             return np.flatnonzero(used).astype(y.dtype), (np.cumsum(used) - 1)[y]
-    check_classification_targets(y)
+    with naming("y", "labels of two or more classes"):
+        check_classification_targets(y)
     labels, codes = np.unique(y, return_inverse=True)
     return labels, codes
 

@@ -76,7 +76,8 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         X : array-like or sparse matrix of shape (n_samples, n_features)
             As in `LogisticRegression.fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Targets. They share the factorisation of X.
+            Targets. They share the factorisation of X. A column (n_samples, 1) is a
+            matrix of one target: ``coef_`` and predictions then have two dimensions.
         sample_weight : array-like of shape (n_samples,), optional
             Weights >= 0; weight 0 removes a row, weight k repeats it.
 
@@ -336,13 +337,14 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
     def _fitted_problem(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[LinearModel, Array, Array, float]:
-        X, y = validated(
-            self, X, y, reset=False, y_numeric=True, multi_output=np.ndim(y) > 1
-        )
+        X, y = validated(self, X, y, reset=False, y_numeric=True, multi_output=True)
         if on_device(X):
             X = host_array(X)  # factors of the rows are made on the host
         if self.coef_.ndim == 2 or y.ndim == 2:
-            raise ValueError("y must be a vector: inference is for a single target")
+            raise ValueError(
+                "y must be a vector: inference is for a single target, got shape "
+                f"{y.shape} and coefficients of shape {self.coef_.shape}"
+            )
         weights = checked_weights(sample_weight, X)
         rows, ridge = equilibrated(X, weights, self.fit_intercept, 0.0)
         target = y.astype(np.float64)

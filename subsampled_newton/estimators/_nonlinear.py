@@ -22,15 +22,21 @@ from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.estimators._base import (
     ALLOWED_TYPES,
+    MATRIX,
     Account,
     checked_weights,
+    naming,
+    refuse_matrix,
+    refuse_parameters,
     seed_of,
+    validated,
 )
 from subsampled_newton.nonlinear_model import (
     STATIONARY,
     NonlinearModel,
     NonlinearPoint,
 )
+from subsampled_newton.parameters import real_array, shown
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._result import Result, Status
 from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -188,14 +194,16 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
             standard errors.
         """
         if y is None:
-            X = validate_data(self, X, dtype=ALLOWED_TYPES)
+            X = self._checked(X, reset=True)
         else:
-            X, y = validate_data(self, X, y, dtype=ALLOWED_TYPES, y_numeric=True)
+            dense: dict[str, Any] = {"accept_sparse": False, "ensure_all_finite": True}
+            X, y = validated(self, X, y, y_numeric=True, **dense)
             y = y.astype(np.float64)
         weights = checked_weights(sample_weight, X)
-        start = np.array(self.start, dtype=np.float64)
+        what = "be a vector of finite numbers"
+        start = real_array("start", self.start, what=what).astype(np.float64)
         if start.ndim != 1 or not (len(start) and np.all(np.isfinite(start))):
-            raise ValueError(f"start must be a vector of finite numbers, got {start}")
+            raise ValueError(f"start must {what}, got {shown(start.tolist())}")
         solver = self.solver
         if isinstance(solver, str):
             solver = LevenbergMarquardt()
@@ -256,10 +264,23 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
     def predict(self, X: Any) -> Array:
         """Return ``f(params_, x_i)`` for every row."""
         check_is_fitted(self, "params_")
-        X = validate_data(self, X, reset=False, dtype=ALLOWED_TYPES)
+        X = self._checked(X, reset=False)
         with quiet(), use_threads(self.n_jobs):
             problem = self._problem(X, None, None, np.ones(len(self.params_)))
             return problem.predict(self.params_)
+
+    def _validate_params(self) -> None:
+        refuse_parameters(self)
+        super()._validate_params()
+
+    def _checked(self, X: Any, reset: bool) -> NDArray[Any]:
+        """Rows without targets."""
+        with naming("X", MATRIX):
+            refuse_matrix(X)
+            checked: NDArray[Any] = validate_data(
+                self, X, reset=reset, dtype=ALLOWED_TYPES
+            )
+        return checked
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Raise TypeError: the function of the model is code, which is not saved.

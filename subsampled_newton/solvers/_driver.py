@@ -19,11 +19,25 @@ from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
 from subsampled_newton.linear_model import LinearPoint
-from subsampled_newton.problem import FiniteSum, Point, as_vector, read_only
+from subsampled_newton.parameters import (
+    check_count,
+    check_flag,
+    check_function,
+    check_number,
+    generator,
+    shown,
+)
+from subsampled_newton.problem import (
+    FiniteSum,
+    Point,
+    as_vector,
+    check_problem,
+    read_only,
+)
 from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 
-__all__ = ["Solver", "State", "minimize"]
+__all__ = ["Solver", "State", "check_solver", "minimize"]
 
 logger = logging.getLogger("subsampled_newton")
 
@@ -147,7 +161,8 @@ def minimize(
     Raises
     ------
     ValueError, TypeError
-        If an argument is not allowed. Numerical trouble is a status, not an exception.
+        If an argument is not allowed, or the data of the problem are not finite.
+        Numerical trouble is a status, not an exception.
     KeyboardInterrupt
         As it comes. Its attribute ``result`` then holds the last iterate, and a
         checkpoint to go on from.
@@ -164,18 +179,24 @@ def minimize(
     >>> result.status.name
     'CONVERGED'
     """
-    _check_limits(tol, max_iter, max_passes, max_time)
-    if isinstance(resume, Result):
-        resume = resume.checkpoint
-        if resume is None:
-            raise ValueError(
-                "resume needs a result with a checkpoint, which those of estimators "
-                "do not keep: let minimize make it"
-            )
+    check_problem("problem", problem)
+    check_solver("solver", solver)
+    for name, limit in (
+        ("tol", tol),
+        ("max_passes", max_passes),
+        ("max_time", max_time),
+    ):
+        check_number(name, limit, ">= 0", finite=False)
+    check_count("max_iter", max_iter, 0)
+    if callback is not None:
+        check_function("callback", callback, "state")
+    check_flag("full_trace", full_trace)
+    check_flag("progress", progress)
+    resume = _checkpoint(resume)
     if resume is not None and w0 is not None:
         raise ValueError("w0 must be None when resume is given")
     with quiet():  # NumPy ignores overflows as it makes a seed
-        rng = np.random.default_rng(seed)
+        rng = generator("seed", seed)
     if resume is not None:
         _check_same("solver", resume.solver, type(solver).__name__)
         _check_same("problem", resume.problem, _in_words(problem))
@@ -184,7 +205,8 @@ def minimize(
     else:
         start = _start(problem, w0)
     if not np.all(np.isfinite(start.w)):
-        raise ValueError("w0 must be finite")
+        bad = start.w[~np.isfinite(start.w)][0]
+        raise ValueError(f"w0 must be finite, got {bad}")
 
     work = problem.work
     with (
@@ -276,6 +298,8 @@ def minimize(
             finally:
                 del error  # a cycle with its traceback would keep all arrays alive
 
+        if status is Status.NON_FINITE:
+            problem.refuse_bad_data()
         with work.uncounted():
             value, gradient = state.point.value, state.point.gradient.copy()
             norm = problem.gradient_norm(state.point)
@@ -442,22 +466,31 @@ def _limit(
     return Status.MAX_TIME if seconds >= max_time else None
 
 
-def _check_limits(
-    tol: float, max_iter: int, max_passes: float, max_time: float
-) -> None:
-    for name, limit in (
-        ("tol", tol),
-        ("max_passes", max_passes),
-        ("max_time", max_time),
+def _checkpoint(resume: Any) -> Checkpoint | None:
+    if isinstance(resume, Result):
+        if resume.checkpoint is None:
+            raise ValueError(
+                "resume needs a result with a checkpoint, which those of estimators "
+                "do not keep: let minimize make it"
+            )
+        return resume.checkpoint
+    if resume is None or isinstance(resume, Checkpoint):
+        return resume
+    raise TypeError(
+        f"resume must be None, a Result or a Checkpoint, got {shown(resume)}"
+    )
+
+
+def check_solver(name: str, value: Any) -> None:
+    """Raise unless value is a solver; say where names of solvers go."""
+    if isinstance(value, type) or not (
+        hasattr(value, "init") and hasattr(value, "step")
     ):
-        if not isinstance(limit, int | float | np.number) or not limit >= 0:
-            raise ValueError(f"{name} must be a number >= 0, got {limit!r}")
-    if (
-        isinstance(max_iter, bool)
-        or not isinstance(max_iter, int | np.integer)
-        or max_iter < 0
-    ):
-        raise ValueError(f"max_iter must be an integer >= 0, got {max_iter!r}")
+        raise TypeError(
+            f"{name} must be a solver with its parameters, as SubsampledNewton() or "
+            "LBFGS(); names of solvers are for the estimators, as "
+            f"LogisticRegression(solver='lbfgs'); got {shown(value)}"
+        )
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from subsampled_newton import _parallel
 from subsampled_newton._smoothness import GRAM_MAX_PARAMS
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.nonlinear_model import NonlinearModel
-from subsampled_newton.problem import FiniteSum
+from subsampled_newton.parameters import shown
+from subsampled_newton.problem import FiniteSum, check_problem
 from subsampled_newton.solvers._sizes import Fixed, sketch_size
 
 __all__ = ["device_memory_needed", "memory_needed"]
@@ -93,6 +94,7 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     >>> memory_needed(problem, LBFGS()) < 8_000_000
     True
     """
+    _check(problem, solver)
     n, p = problem.n_samples, problem.n_params
     threads = _parallel.n_threads()
     name = type(solver).__name__
@@ -144,6 +146,7 @@ def device_memory_needed(problem: FiniteSum, solver: object) -> int:
     solver : Solver
         What is to minimize it.
     """
+    _check(problem, solver)
     if not _on_device(problem):
         return 0
     if type(solver).__name__ == "SampledStart":
@@ -168,6 +171,15 @@ def _score_rows(n: int, p: int, outputs: int) -> int:
         return size if 2 * size < n else n
     size = max(4 * p, min(10_000, 20 * p))
     return size if 2 * size < n * (outputs - 1) else n * outputs
+
+
+def _check(problem: Any, solver: Any) -> None:
+    check_problem("problem", problem)
+    if isinstance(solver, type) or not hasattr(solver, "step"):
+        raise TypeError(
+            f"solver must be a solver, as LBFGS() or SubsampledNewton(), got "
+            f"{shown(solver)}"
+        )
 
 
 def _on_device(problem: FiniteSum) -> TypeGuard[LinearModel]:

@@ -11,13 +11,19 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from subsampled_newton.certificate import Certificate, certify
 from subsampled_newton.linesearch import FLAT
+from subsampled_newton.parameters import (
+    check_count,
+    check_flag,
+    check_number,
+    check_one_of,
+)
 from subsampled_newton.problem import Curvature, FiniteSum, Hessian, Line, Point
 from subsampled_newton.sampling import Sample, full, uniform, with_replacement
 from subsampled_newton.solvers._descent import ROUNDING
@@ -27,7 +33,7 @@ from subsampled_newton.solvers._sizes import Evidence, SizeRule, as_size_rule
 from subsampled_newton.subproblems._step import Step
 from subsampled_newton.subproblems.spectral import Spectrum
 
-__all__ = ["LocalModel", "RatioSolver", "RatioState", "check_positive"]
+__all__ = ["LocalModel", "RatioSolver", "RatioState"]
 
 Array = NDArray[np.float64]
 RESAMPLE = 3
@@ -110,21 +116,22 @@ class RatioSolver(ABC):
 
     def __post_init__(self) -> None:
         as_size_rule(self.hessian_sample)
-        _check_among("sampling", self.sampling, ("uniform", "row-norms", "leverage"))
-        _check_among("curvature", self.curvature, ("hessian", "gauss-newton"))
-        _check_among("subproblem", vars(self)["subproblem"], self.subproblems())
-        if self.gradient_sample is not None:
-            _check_between("gradient_sample", self.gradient_sample, 0.0, 1.0)
-        _check_between("very_good", self.very_good, 0.0, 1.0)
-        _check_between("good", self.good, 0.0, self.very_good)
-        if isinstance(self.max_inner, bool) or not (
-            isinstance(self.max_inner, int) and self.max_inner >= 1
-        ):
+        check_one_of("sampling", self.sampling, ("uniform", "row-norms", "leverage"))
+        check_one_of("curvature", self.curvature, ("hessian", "gauss-newton"))
+        check_one_of("subproblem", vars(self)["subproblem"], self.subproblems())
+        check_number(
+            "gradient_sample", self.gradient_sample, "in (0, 1)", optional=True
+        )
+        check_number("very_good", self.very_good, "in (0, 1)")
+        check_number("good", self.good, "in (0, 1)")
+        if not self.good < self.very_good:
             raise ValueError(
-                f"max_inner must be an integer >= 1, got {self.max_inner!r}"
+                f"good must be < very_good, got {self.good!r} and {self.very_good!r}"
             )
-        if self.eps_h is not None:
-            _check_between("eps_h", self.eps_h, 0.0, math.inf)
+        check_count("max_inner", self.max_inner)
+        check_number("eps_h", self.eps_h, "> 0", optional=True)
+        check_flag("adaptive_gradient", self.adaptive_gradient)
+        check_flag("paper_compat", self.paper_compat)
 
     @staticmethod
     @abstractmethod
@@ -383,18 +390,3 @@ class RatioSolver(ABC):
 
     def _samples(self, problem: FiniteSum, state: RatioState) -> bool:
         return state.sample is not None and state.sample.n_rows < problem.n_samples
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Raise unless a parameter is a finite number above 0."""
-    _check_between(name, value, 0.0, math.inf)
-
-
-def _check_among(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
-
-
-def _check_between(name: str, value: Any, low: float, high: float) -> None:
-    if not (isinstance(value, int | float) and low < value < high):
-        raise ValueError(f"{name} must be a number in ({low}, {high}), got {value!r}")

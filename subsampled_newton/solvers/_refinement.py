@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from subsampled_newton.linear_model import LinearHessian, LinearModel
 from subsampled_newton.losses import SQUARED
+from subsampled_newton.parameters import check_number
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._result import Status
@@ -110,8 +111,7 @@ def checked_problem(problem: FiniteSum, name: str) -> LinearModel:
 
 def check_rtol(rtol: float) -> None:
     """Refuse what is not a tolerance."""
-    if not isinstance(rtol, int | float | np.number) or not 0.0 <= rtol < 1.0:
-        raise ValueError(f"rtol must be a number in [0, 1), got {rtol!r}")
+    check_number("rtol", rtol, "in [0, 1)")
 
 
 def begin(problem: LinearModel, point: Point, sketch_size: int) -> LeastSquaresState:

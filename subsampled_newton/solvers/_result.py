@@ -67,6 +67,17 @@ class Status(enum.Enum):
         """Whether the result is a minimizer to the accuracy that was possible."""
         return self in (Status.CONVERGED, Status.PRECISION)
 
+    @classmethod
+    def _missing_(cls, value: object) -> Status | None:
+        """Take names as well: what is stored must not depend on the sentences."""
+        return cls.__members__.get(value) if isinstance(value, str) else None
+
+    def __reduce__(self) -> tuple[type[Status], tuple[str]]:
+        return type(self), (self.name,)
+
+    def __reduce_ex__(self, protocol: object) -> tuple[type[Status], tuple[str]]:
+        return self.__reduce__()
+
 
 @dataclass(frozen=True)
 class Trace:

@@ -18,7 +18,7 @@ from subsampled_newton.problem import FiniteSum
 from subsampled_newton.sample_losses import DualLoss, SampleLoss, sample_loss
 from subsampled_newton.softmax_model import SoftmaxModel
 
-__all__ = ["Samples", "check_count", "check_problem", "curvature_bound", "samples_of"]
+__all__ = ["Samples", "check_problem", "curvature_bound", "samples_of"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -237,11 +237,3 @@ def curvature_bound(problem: LinearModel, solver: str, remedy: str) -> float:
             f"the {problem.loss.name} loss: use {remedy}"
         )
     return bound
-
-
-def check_count(name: str, value: object, *, optional: bool = False) -> None:
-    """Raise unless the value is a positive integer, or None where that is allowed."""
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 
 from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.parameters import check_number, check_one_of, is_number, shown
 from subsampled_newton.problem import FiniteSum
 from subsampled_newton.sampling import chernoff_sample_size, uniform_sample_size
 
@@ -65,7 +66,8 @@ class Fixed:
     uses_curvature: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_size("hessian_sample", self.size)
+        # Of a number that a solver was given, its parameter.
+        _check_size("hessian_sample" if type(self) is Fixed else "size", self.size)
 
     def first(self, problem: FiniteSum) -> int:
         return _count(self.size, problem.n_samples)
@@ -95,11 +97,10 @@ class Lemma(Fixed):
     bound: Literal["published", "chernoff"] = "published"
 
     def __post_init__(self) -> None:
-        if self.bound not in ("published", "chernoff"):
-            raise ValueError(
-                f"bound must be 'published' or 'chernoff', got {self.bound!r}"
-            )
-        uniform_sample_size(1.0, 1, eps=self.eps, delta=self.delta, n=1)  # checks both
+        super().__post_init__()
+        check_one_of("bound", self.bound, ("published", "chernoff"))
+        check_number("eps", self.eps, "in (0, 1)")
+        check_number("delta", self.delta, "in (0, 1)")
 
     def first(self, problem: FiniteSum) -> int:
         if not isinstance(problem, LinearModel):
@@ -137,7 +138,7 @@ class Growing(Fixed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_factor(self.factor)
+        check_number("factor", self.factor, "> 1")
 
     def next(self, size: int, evidence: Evidence) -> int:
         size = math.ceil(self.factor * size)
@@ -172,9 +173,8 @@ class Spectral(Fixed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_factor(self.factor)
-        if not 0.0 < self.eps < 1.0:
-            raise ValueError(f"eps must be in (0, 1), got {self.eps!r}")
+        check_number("factor", self.factor, "> 1")
+        check_number("eps", self.eps, "in (0, 1)")
 
     def next(self, size: int, evidence: Evidence) -> int:
         ratio, step_size = evidence.ratio, evidence.step_size
@@ -226,10 +226,10 @@ def as_size_rule(size: float | int | SizeRule) -> SizeRule:
     """Return a rule for a fraction, a count or a rule."""
     if isinstance(size, int | float | np.number):
         return Fixed(size)
-    if not hasattr(size, "first"):
+    if isinstance(size, type) or not hasattr(size, "first"):
         raise TypeError(
             "hessian_sample must be a fraction in (0, 1], a number of rows or a rule "
-            f"(Lemma, Growing, Spectral), got {size!r}"
+            f"as Growing(), Spectral() or Lemma(), got {shown(size)}"
         )
     return size
 
@@ -241,18 +241,12 @@ def _count(size: float | int, n: int) -> int:
 
 
 def _check_size(name: str, size: float | int) -> None:
-    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    fraction = isinstance(size, float | np.floating)
-    if not ((whole and size >= 1) or (fraction and 0.0 < size <= 1.0)):
+    whole = isinstance(size, int | np.integer)
+    if not is_number(size) or not (size >= 1 if whole else 0.0 < size <= 1.0):
         raise ValueError(
             f"{name} must be a fraction in (0.0, 1.0] or a number of rows >= 1, "
-            f"got {size!r}"
+            f"got {shown(size)}"
         )
-
-
-def _check_factor(factor: float) -> None:
-    if not 1.0 < factor < math.inf:
-        raise ValueError(f"factor must be > 1, got {factor!r}")
 
 
 def sketch_size(embedding: str, n: int, d: int) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from subsampled_newton.kernels import epochs
 from subsampled_newton.linear_model import LinearModel, LinearPoint
+from subsampled_newton.parameters import check_number, check_one_of
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._result import Status
@@ -92,17 +93,9 @@ def check_rule(
     rules: tuple[str, ...] = RULES,
 ) -> None:
     """Raise unless the parameters of the step size and of the sampling are allowed."""
-    number = isinstance(step_size, int | float) and not isinstance(step_size, bool)
-    if step_size not in rules and not (number and 0.0 < float(step_size) < math.inf):
-        raise ValueError(
-            f"step_size must be one of {rules} or a number > 0, got {step_size!r}"
-        )
-    if not (isinstance(fraction, int | float) and 0.0 < fraction < math.inf):
-        raise ValueError(f"fraction must be a number > 0, got {fraction!r}")
-    if sampling not in ("lipschitz", "uniform"):
-        raise ValueError(
-            f"sampling must be one of ('lipschitz', 'uniform'), got {sampling!r}"
-        )
+    check_number("step_size", step_size, "> 0", rules=rules)
+    check_number("fraction", fraction, "> 0")
+    check_one_of("sampling", sampling, ("lipschitz", "uniform"))
 
 
 def check_model(problem: FiniteSum, solver: str, step_size: str | float) -> None:

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton.parameters import check_flag, check_number
 from subsampled_newton.solvers._ratio import (
     EXACT_MAX_PARAMS,
     LocalModel,
     RatioSolver,
-    check_positive,
 )
 from subsampled_newton.subproblems._step import Step
 from subsampled_newton.subproblems.cubic import cauchy_point, cubic_gradient_descent
@@ -84,10 +84,10 @@ class CubicRegularization(RatioSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("sigma", self.sigma)
-        check_positive("sigma_min", self.sigma_min)
-        if self.smoothness is not None:
-            check_positive("smoothness", self.smoothness)
+        check_number("sigma", self.sigma, "> 0")
+        check_number("sigma_min", self.sigma_min, "> 0")
+        check_flag("adaptive", self.adaptive)
+        check_number("smoothness", self.smoothness, "> 0", optional=True)
 
     @staticmethod
     def subproblems() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from subsampled_newton.factor import triangular_factor
 from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.parameters import check_one_of
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._refinement import (
     LeastSquaresState,
@@ -65,10 +66,7 @@ class DirectLeastSquares:
     rtol: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.method not in ("auto", "cholesky", "qr"):
-            raise ValueError(
-                f"method must be one of ('auto', 'cholesky', 'qr'), got {self.method!r}"
-            )
+        check_one_of("method", self.method, ("auto", "cholesky", "qr"))
         check_rtol(self.rtol)
 
     def init(

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.parameters import check_count
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._driver import State
-from subsampled_newton.solvers._samples import check_count
 from subsampled_newton.solvers.newton import NewtonState, SubsampledNewton
 from subsampled_newton.solvers.sdca import SDCA, SDCAState
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsampled_newton.linesearch import armijo
+from subsampled_newton.parameters import check_count, check_number
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._descent import ROUNDING
 from subsampled_newton.solvers._driver import State
@@ -81,20 +82,11 @@ class GradientDescent:
     max_backtracks: int = 60
 
     def __post_init__(self) -> None:
-        rule = self.step_size
-        number = isinstance(rule, int | float) and not isinstance(rule, bool)
-        if rule not in RULES and not (number and 0.0 < float(rule) < math.inf):
-            raise ValueError(
-                f"step_size must be one of {RULES} or a number > 0, got {rule!r}"
-            )
+        check_number("step_size", self.step_size, "> 0", rules=RULES)
         for name in ("c1", "shrink"):
-            value = getattr(self, name)
-            if not (isinstance(value, float) and 0.0 < value < 1.0):
-                raise ValueError(f"{name} must be a number in (0, 1), got {value!r}")
+            check_number(name, getattr(self, name), "in (0, 1)")
         for name in ("memory", "max_backtracks"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, getattr(self, name))
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton.parameters import check_number
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._fixed_step import constants, end_of_steps
@@ -59,11 +60,8 @@ class HeavyBall:
     momentum: float | None = None
 
     def __post_init__(self) -> None:
-        a, b = self.step_size, self.momentum
-        if a is not None and not (_is_number(a) and 0.0 < a < math.inf):
-            raise ValueError(f"step_size must be a number > 0, got {a!r}")
-        if b is not None and not (_is_number(b) and 0.0 <= b < 1.0):
-            raise ValueError(f"momentum must be a number in [0, 1), got {b!r}")
+        check_number("step_size", self.step_size, "> 0", optional=True)
+        check_number("momentum", self.momentum, "in [0, 1)", optional=True)
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator
@@ -105,7 +103,3 @@ class HeavyBall:
             outcome=end_of_steps(w, point.w),
             velocity=velocity,
         )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsampled_newton.linesearch import LineSearch, armijo, strong_wolfe
+from subsampled_newton.parameters import check_count, check_number, check_one_of
 from subsampled_newton.problem import FiniteSum, Point, Trial
 from subsampled_newton.solvers._descent import ROUNDING
 from subsampled_newton.solvers._driver import State
@@ -84,21 +85,14 @@ class LBFGS:
 
     def __post_init__(self) -> None:
         for name in ("memory", "max_trials"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, getattr(self, name))
         for name, allowed in (
             ("line_search", ("wolfe", "armijo")),
             ("scaling", ("secant", "identity")),
         ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}"
-                )
+            check_one_of(name, getattr(self, name), allowed)
         for name in ("c1", "c2"):
-            value = getattr(self, name)
-            if not (isinstance(value, float) and 0.0 < value < 1.0):
-                raise ValueError(f"{name} must be a number in (0, 1), got {value!r}")
+            check_number(name, getattr(self, name), "in (0, 1)")
         if self.line_search == "wolfe" and not self.c1 < self.c2:
             raise ValueError(f"c1 must be < c2, got {self.c1!r} and {self.c2!r}")
 

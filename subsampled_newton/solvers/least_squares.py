@@ -9,6 +9,8 @@ import scipy.linalg
 
 from subsampled_newton.kernels.rows import CSR
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
+from subsampled_newton.parameters import check_number
+from subsampled_newton.problem import check_problem
 from subsampled_newton.sampling import uniform
 from subsampled_newton.solvers._driver import Solver
 from subsampled_newton.solvers._refinement import checked_problem
@@ -41,6 +43,8 @@ def choose_least_squares(problem: LinearModel, tol: float = 0.0) -> Solver:
         Relative error of w that is asked for, columns in units of their norms; 0 for
         the backward error of QR.
     """
+    check_problem("problem", problem)
+    check_number("tol", tol, ">= 0")
     problem = checked_problem(problem, "choose_least_squares")
     n, d = problem.n_samples, problem.n_params
     if d > FORMED_MAX_PARAMS:

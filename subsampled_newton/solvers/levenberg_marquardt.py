@@ -14,13 +14,13 @@ from subsampled_newton.nonlinear_model import (
     UNDETERMINED,
     NonlinearPoint,
 )
+from subsampled_newton.parameters import check_count, check_number
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.sampling import Sample, uniform
 from subsampled_newton.solvers._descent import ROUNDING
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._result import Status
 from subsampled_newton.solvers._sizes import Fixed
-from subsampled_newton.subproblems._ball import check_positive
 from subsampled_newton.subproblems._secular import Shifted
 
 __all__ = ["LevenbergMarquardt", "LevenbergMarquardtState"]
@@ -134,12 +134,9 @@ class LevenbergMarquardt:
 
     def __post_init__(self) -> None:
         Fixed(self.hessian_sample)
-        check_positive("radius", self.radius)
-        if not 0.0 <= self.acceleration <= 1.0:
-            raise ValueError(f"acceleration must be in [0, 1], got {self.acceleration}")
-        count = self.patience
-        if count is not None and (type(count) is not int or count < 0):
-            raise ValueError(f"patience must be None or an integer >= 0, got {count!r}")
+        check_number("radius", self.radius, "> 0")
+        check_number("acceleration", self.acceleration, "in [0, 1]")
+        check_count("patience", self.patience, 0, optional=True)
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator

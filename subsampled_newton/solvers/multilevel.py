@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from subsampled_newton.linear_model import LinearModel, LinearPoint
+from subsampled_newton.parameters import check_number
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.sampling import bernoulli, uniform
 from subsampled_newton.solvers._descent import descend
@@ -95,8 +96,7 @@ class MultilevelNewton:
     fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.fraction, float) and 0.0 < self.fraction <= 1.0):
-            raise ValueError(f"fraction must be in (0.0, 1.0], got {self.fraction!r}")
+        check_number("fraction", self.fraction, "in (0, 1]")
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator

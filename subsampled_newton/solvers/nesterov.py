@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.parameters import check_flag, check_number
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._descent import ROUNDING
 from subsampled_newton.solvers._driver import State
@@ -88,19 +89,9 @@ class Nesterov:
     step_size: Literal["auto", "1/L", "backtracking"] | float = "auto"
 
     def __post_init__(self) -> None:
-        eta, rule = self.momentum, self.step_size
-        number = isinstance(eta, int | float) and not isinstance(eta, bool)
-        if eta not in MOMENTA and not (number and 0.0 <= float(eta) < 1.0):
-            raise ValueError(
-                f"momentum must be one of {MOMENTA} or a number in [0, 1), got {eta!r}"
-            )
-        if not isinstance(self.restart, bool):
-            raise ValueError(f"restart must be True or False, got {self.restart!r}")
-        number = isinstance(rule, int | float) and not isinstance(rule, bool)
-        if rule not in RULES and not (number and 0.0 < float(rule) < math.inf):
-            raise ValueError(
-                f"step_size must be one of {RULES} or a number > 0, got {rule!r}"
-            )
+        check_number("momentum", self.momentum, "in [0, 1)", rules=MOMENTA)
+        check_flag("restart", self.restart)
+        check_number("step_size", self.step_size, "> 0", rules=RULES)
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator

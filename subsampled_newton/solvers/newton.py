@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsampled_newton._memory import NotEnoughMemory
+from subsampled_newton.parameters import check_count, check_number, check_one_of
 from subsampled_newton.problem import Curvature, FiniteSum, Hessian, Point
 from subsampled_newton.sampling import Sample, bernoulli, full, uniform
 from subsampled_newton.solvers._descent import descend, model_curvature
@@ -134,10 +135,7 @@ class SubsampledNewton:
             ("linear_solver", ("cholesky", "cg")),
             ("curvature", ("hessian", "gauss-newton")),
         ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}"
-                )
+            check_one_of(name, getattr(self, name), allowed)
         for name in (
             "theta1",
             "theta2",
@@ -146,15 +144,10 @@ class SubsampledNewton:
             "c1",
             "shrink",
         ):
-            value = getattr(self, name)
-            if value is None and name in ("theta1", "gradient_sample"):
-                continue
-            if not (isinstance(value, float) and 0.0 < value < 1.0):
-                raise ValueError(f"{name} must be a number in (0, 1), got {value!r}")
+            optional = name in ("theta1", "gradient_sample")
+            check_number(name, getattr(self, name), "in (0, 1)", optional=optional)
         for name in ("max_inner", "score_refresh", "max_backtracks"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, getattr(self, name))
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator

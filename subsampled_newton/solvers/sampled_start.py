@@ -12,9 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from subsampled_newton.certificate import Certificate
+from subsampled_newton.parameters import check_number
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.sampling import uniform
-from subsampled_newton.solvers._driver import SecondOrder, Solver, State, minimize
+from subsampled_newton.solvers._driver import (
+    SecondOrder,
+    Solver,
+    State,
+    check_solver,
+    minimize,
+)
 from subsampled_newton.solvers.trust_region import TrustRegion
 
 __all__ = ["SampledStart"]
@@ -55,12 +62,9 @@ class SampledStart:
     start: Solver = EXACT
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.fraction, float) and 0.0 < self.fraction <= 1.0):
-            raise ValueError(f"fraction must be in (0.0, 1.0], got {self.fraction!r}")
-        for name in ("solver", "start"):
-            value = getattr(self, name)
-            if not (hasattr(value, "init") and hasattr(value, "step")):
-                raise TypeError(f"{name} must be a solver, got {value!r}")
+        check_number("fraction", self.fraction, "in (0, 1]")
+        check_solver("solver", self.solver)
+        check_solver("start", self.start)
 
     def init(self, problem: FiniteSum, point: Point, rng: np.random.Generator) -> State:
         """State before the first step."""

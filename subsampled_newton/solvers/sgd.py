@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.parameters import check_count, check_number, check_one_of
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._samples import (
     Samples,
-    check_count,
     check_problem,
     curvature_bound,
     samples_of,
@@ -111,23 +111,10 @@ class SGD:
             ("averaging", AVERAGES),
             ("sampling", ("replacement", "shuffled")),
         ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}"
-                )
-        for name, limit in (
-            ("step_size", math.inf),
-            ("k0", math.inf),
-            ("mu", math.inf),
-            ("ema_decay", 1.0),
-        ):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if not (isinstance(value, int | float) and 0.0 < value < limit):
-                raise ValueError(
-                    f"{name} must be a number in (0, {limit:g}), got {value!r}"
-                )
+            check_one_of(name, getattr(self, name), allowed)
+        for name in ("step_size", "k0", "mu"):
+            check_number(name, getattr(self, name), "> 0", optional=True)
+        check_number("ema_decay", self.ema_decay, "in (0, 1)", optional=True)
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator

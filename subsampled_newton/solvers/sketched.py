@@ -18,6 +18,7 @@ from subsampled_newton.embeddings import (
 )
 from subsampled_newton.leverage import sketched_leverage
 from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.parameters import check_count, check_one_of
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._refinement import (
     LeastSquaresState,
@@ -105,17 +106,8 @@ class SketchedLeastSquares:
 
     def __post_init__(self) -> None:
         for name, allowed in (("method", METHODS), ("embedding", KINDS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}"
-                )
-        size = self.sketch_size
-        if size is not None and (
-            isinstance(size, bool) or not isinstance(size, int) or size < 2
-        ):
-            raise ValueError(
-                f"sketch_size must be None or an integer >= 2, got {size!r}"
-            )
+            check_one_of(name, getattr(self, name), allowed)
+        check_count("sketch_size", self.sketch_size, 2, optional=True)
         check_rtol(self.rtol)
 
     def init(

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsampled_newton.kernels import epochs
+from subsampled_newton.parameters import check_count, check_one_of
 from subsampled_newton.problem import FiniteSum, Point
-from subsampled_newton.solvers._samples import check_count
 from subsampled_newton.solvers._variance_reduced import (
     EpochState,
     check_model,
@@ -95,19 +95,15 @@ class SVRG:
     def __post_init__(self) -> None:
         rules = ("line-search", "1/L", "barzilai-borwein")
         check_rule(self.step_size, self.fraction, self.sampling, rules)
-        if self.snapshot not in ("last", "average", "random"):
-            raise ValueError(
-                "snapshot must be one of ('last', 'average', 'random'), "
-                f"got {self.snapshot!r}"
-            )
-        if self.length == "loopless":
+        check_one_of("snapshot", self.snapshot, ("last", "average", "random"))
+        if isinstance(self.length, str) and self.length == "loopless":
             if self.snapshot != "last":
                 raise ValueError(
                     "snapshot must be 'last' with length='loopless', "
                     f"got {self.snapshot!r}"
                 )
         else:
-            check_count("length", self.length, optional=True)
+            check_count("length", self.length, optional=True, rule="loopless")
             if self.snapshot == "random" and self.length == 1:
                 raise ValueError(
                     "length must be >= 2 with snapshot='random', which never is the "

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton.parameters import check_number
 from subsampled_newton.solvers._ratio import (
     EXACT_MAX_PARAMS,
     LocalModel,
     RatioSolver,
-    check_positive,
 )
 from subsampled_newton.subproblems._step import Step
 from subsampled_newton.subproblems.conjugate_gradient import steihaug
@@ -99,7 +99,7 @@ class TrustRegion(RatioSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("radius", self.radius)
+        check_number("radius", self.radius, "> 0")
 
     @staticmethod
     def subproblems() -> tuple[str, ...]:
