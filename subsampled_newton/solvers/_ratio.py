@@ -27,9 +27,13 @@ from subsampled_newton.solvers._sizes import Evidence, SizeRule, as_size_rule
 from subsampled_newton.subproblems._step import Step
 from subsampled_newton.subproblems.spectral import Spectrum
 
-__all__ = ["LocalModel", "RatioSolver", "RatioState", "check_positive"]
+__all__ = ["LocalModel", "RatioSolver", "RatioState", "check_among", "check_positive"]
 
 Array = NDArray[np.float64]
+GRADIENT_RULES = (True, False, "inverse-step")
+ENLARGED = 1.25
+"""Growth of the samples after a rejection, in the published code of the rule
+"inverse-step"."""
 RESAMPLE = 3
 """Rejections in a row after which another sample is drawn, as in the published code."""
 MAX_REJECTIONS = 100
@@ -101,7 +105,7 @@ class RatioSolver(ABC):
     sampling: Literal["uniform", "row-norms", "leverage"] = "uniform"
     curvature: Curvature = "hessian"
     gradient_sample: float | None = None
-    adaptive_gradient: bool = True
+    adaptive_gradient: bool | Literal["inverse-step"] = True
     very_good: float = 0.8
     good: float = 1e-4
     max_inner: int = 250
@@ -110,11 +114,13 @@ class RatioSolver(ABC):
 
     def __post_init__(self) -> None:
         as_size_rule(self.hessian_sample)
-        _check_among("sampling", self.sampling, ("uniform", "row-norms", "leverage"))
-        _check_among("curvature", self.curvature, ("hessian", "gauss-newton"))
-        _check_among("subproblem", vars(self)["subproblem"], self.subproblems())
+        check_among("sampling", self.sampling, ("uniform", "row-norms", "leverage"))
+        check_among("curvature", self.curvature, ("hessian", "gauss-newton"))
+        check_among("subproblem", vars(self)["subproblem"], self.subproblems())
         if self.gradient_sample is not None:
             _check_between("gradient_sample", self.gradient_sample, 0.0, 1.0)
+        if not isinstance(self.adaptive_gradient, bool):
+            check_among("adaptive_gradient", self.adaptive_gradient, GRADIENT_RULES)
         _check_between("very_good", self.very_good, 0.0, 1.0)
         _check_between("good", self.good, 0.0, self.very_good)
         if isinstance(self.max_inner, bool) or not (
@@ -248,6 +254,8 @@ class RatioSolver(ABC):
             return self._moved(problem, state, trial.point, evidence)
         rejections = state.rejections + 1
         state = replace(state, rejections=rejections)
+        if self.adaptive_gradient == "inverse-step" and rejections <= MAX_REJECTIONS:
+            return self._enlarged(problem, state)
         if not again or not (sampled or self._samples(problem, state)):
             return state
         rows = state.gradient_rows
@@ -256,6 +264,22 @@ class RatioSolver(ABC):
         rows = rows if rows < problem.n_samples else 0
         state = replace(state, rows=None, sample=None, model=None, gradient_rows=rows)
         return replace(state, outcome=None if rejections < MAX_REJECTIONS else outcome)
+
+    def _enlarged(self, problem: FiniteSum, state: RatioState) -> RatioState:
+        """State after a rejection that larger samples answer, if there are any."""
+        if state.rows is None and not self._samples(problem, state):
+            return state
+        n = problem.n_samples
+        rows = math.ceil(ENLARGED * state.gradient_rows)
+        return replace(
+            state,
+            outcome=None,
+            rows=None,
+            sample=None,
+            model=None,
+            gradient_rows=rows if rows < n else 0,
+            sample_size=min(n, math.ceil(ENLARGED * state.sample_size)),
+        )
 
     def certify(
         self, problem: FiniteSum, state: RatioState, rng: np.random.Generator
@@ -327,7 +351,13 @@ class RatioSolver(ABC):
         )
         rows, reference = state.gradient_rows, state.reference_norm
         norm = state.gradient_estimate
-        if self.adaptive_gradient and norm is not None and rows:
+        if self.adaptive_gradient == "inverse-step" and rows:
+            assert self.gradient_sample is not None
+            assert evidence.growth is not None
+            start = self.gradient_sample * problem.n_samples
+            wanted = start * max(1.0, evidence.growth**4)
+            rows = math.ceil(wanted) if wanted < problem.n_samples else 0
+        elif self.adaptive_gradient and norm is not None and rows:
             # The batch follows the gradient: smaller far away, larger near the end.
             n, start = problem.n_samples, self.gradient_sample or 1.0
             most = min(n, 10.0 * start * n) if self.paper_compat else n
@@ -390,7 +420,8 @@ def check_positive(name: str, value: Any) -> None:
     _check_between(name, value, 0.0, math.inf)
 
 
-def _check_among(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+def check_among(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Raise unless a parameter is one of the allowed values."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
 
