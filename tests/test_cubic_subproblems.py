@@ -7,7 +7,7 @@ import pytest
 from models import indefiniteness, random_models, residual
 
 from subsampled_newton.subproblems.cubic import cauchy_point, cubic_gradient_descent
-from subsampled_newton.subproblems.lanczos import lanczos_cubic
+from subsampled_newton.subproblems.lanczos import krylov_cubic, lanczos_cubic
 from subsampled_newton.subproblems.spectral import Spectrum, secular_cubic
 
 
@@ -474,3 +474,49 @@ def test_step_that_does_not_decrease_the_model_is_not_taken(rng):
     step = descent(np.eye(3), np.zeros(3), 1.0, smoothness=1.0, rng=rng)
     np.testing.assert_array_equal(step.vector, 0.0)
     assert step[1:4] == (0.0, 10, "max_iter")
+
+
+# The subproblem of the published codes
+
+
+@pytest.mark.parametrize("d", [1, 2, 7, 30])
+def test_whole_krylov_space_holds_the_global_minimizer(d, rng):
+    for sigma in (1e-2, 1.0, 1e2):
+        H, g = symmetric(rng, d), rng.standard_normal(d)
+        step = krylov_cubic(H.__matmul__, g, sigma=sigma, n_products=500, rng=rng)
+        expected = exact(H, g, sigma)
+        assert (step.status, step.inner_iterations) == ("converged", d)
+        np.testing.assert_allclose(step.vector, expected.vector, rtol=1e-8, atol=1e-10)
+        assert step.model_decrease == pytest.approx(expected.model_decrease, rel=1e-10)
+        assert step.multiplier == pytest.approx(expected.multiplier, rel=1e-8)
+
+
+def test_krylov_space_of_the_published_codes_has_no_stop_test(rng):
+    """All products are made, where one would do and where the space is exhausted."""
+    for H in (np.eye(40), symmetric(rng, 40)):
+        made = []
+
+        def matvec(v, H=H, made=made):
+            made.append(1)
+            return H @ v
+
+        for n_products in (12, 100):
+            made.clear()
+            step = krylov_cubic(
+                matvec, np.ones(40), sigma=1.0, n_products=n_products, rng=rng
+            )
+            assert len(made) == step.inner_iterations == min(40, n_products)
+            assert step.status == ("max_iter" if n_products == 12 else "converged")
+            decrease = cubic_decrease(H, np.ones(40), 1.0, step.vector)
+            assert step.model_decrease == pytest.approx(decrease, rel=1e-10)
+
+
+def test_noise_of_the_start_finds_curvature_that_the_gradient_does_not_see(rng):
+    H, g = np.diag([-1.0, 1.0, 2.0]), np.array([0.0, 1e-3, 1e-3])
+    for gradient in (g, np.zeros(3)):
+        step = krylov_cubic(lambda v: H @ v, gradient, sigma=1.0, n_products=3, rng=rng)
+        best = exact(H, gradient, 1.0).model_decrease
+        assert step.model_decrease == pytest.approx(best, rel=1e-9)
+    step = krylov_cubic(lambda v: v * np.nan, g, sigma=1.0, n_products=3, rng=rng)
+    assert step.status == "inconsistent"
+    assert not np.any(step.vector)

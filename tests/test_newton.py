@@ -402,6 +402,7 @@ def test_bad_arguments_are_named(kwargs, message):
         ({"hessian_sample": 0}, "hessian_sample must be a fraction .*got 0"),
         ({"sampling": "random"}, "sampling must be one of .*got 'random'"),
         ({"linear_solver": "lu"}, "linear_solver must be one of .*got 'lu'"),
+        ({"preconditioner": "ssor"}, "preconditioner must be one of .*got 'ssor'"),
         ({"theta1": 1.0}, r"theta1 must be a number in \(0, 1\), got 1.0"),
         ({"c1": 0.0}, r"c1 must be a number in \(0, 1\), got 0.0"),
         ({"max_inner": 0}, "max_inner must be an integer >= 1, got 0"),

@@ -69,6 +69,7 @@ FULL = {
     "arc cauchy": CubicRegularization(1.0, subproblem="cauchy"),
     "arc gd": CubicRegularization(1.0, subproblem="gradient-descent"),
     "arc paper": CubicRegularization(1.0, paper_compat=True),
+    "arc kohler-lucchi": CubicRegularization(1.0, sigma_rule="kohler-lucchi"),
 }
 SAMPLED = {
     "tr": TrustRegion(0.1),
@@ -360,6 +361,79 @@ def test_gradient_sample_follows_the_gradient(norm, rows, reference):
     )
     state = solver._moved(problem, state, point, Evidence(10_000))
     assert (state.gradient_rows, state.reference_norm) == (rows, reference)
+
+
+@pytest.mark.parametrize("max_inner", [5, 500])
+def test_published_cubic_subproblem_makes_and_charges_all_products(max_inner):
+    n, d = 2000, 8
+    problem = sigmoid_problem(n, d)
+    solver = CubicRegularization(
+        1.0, paper_compat=True, eps_h=None, max_inner=max_inner
+    )
+    trace = minimize(problem, solver, max_iter=12, tol=0.0, seed=0).trace
+    assert np.all(trace.inner_iterations[1:] == min(d, max_inner))
+    moved = np.diff(trace.value) != 0.0
+    attempt = 2 * n * min(d, max_inner) + n
+    np.testing.assert_array_equal(np.diff(trace.props), attempt + 2 * n * moved)
+    assert not np.all(trace.inner_iterations[1:] == 1)
+
+
+def test_published_gradient_descent_on_the_model_has_no_noise():
+    solver = CubicRegularization(
+        1.0, subproblem="gradient-descent", smoothness=0.1, paper_compat=True
+    )
+    ends = [
+        minimize(sigmoid_problem(), solver, max_iter=5, seed=seed).w for seed in (0, 1)
+    ]
+    np.testing.assert_array_equal(*ends)
+
+
+KOHLER_LUCCHI = CubicRegularization(
+    InverseStep(0.05),
+    gradient_sample=0.25,
+    adaptive_gradient="inverse-step",
+    sigma=1.0,
+    sigma_min=1e-16,
+    sigma_rule="kohler-lucchi",
+    very_good=0.9,
+    good=0.1,
+)
+
+
+def test_sigma_rule_of_kohler_and_lucchi():
+    ratios = (0.95, 0.9, 0.5, 0.1, 0.05, -math.inf)
+    sizes = [KOHLER_LUCCHI.resized(6.0, r, step_of(1.0), 1e-3) for r in ratios]
+    assert sizes == [3.0, 3.0, 6.0, 6.0, 12.0, 12.0]
+    floor = replace(KOHLER_LUCCHI, sigma_min=4.0)
+    assert floor.resized(6.0, 0.95, step_of(1.0), 1.0) == 4.0
+
+
+def test_samples_of_kohler_and_lucchi_follow_the_step():
+    """Hessian n0 (s0/s)**2, gradient n0 (s0/s)**4; 1.25 times after a rejection."""
+    n = 40_000
+    problem = sigmoid_problem(n)
+    start = np.random.default_rng(1).standard_normal(8)
+    states = []
+    solver = replace(KOHLER_LUCCHI, sigma=1e-3)
+    result = minimize(
+        problem, solver, start, seed=0, max_iter=100, callback=states.append
+    )
+    assert result.status is Status.CONVERGED
+    rejected = shrunk = 0
+    for before, state in itertools.pairwise(states):
+        if state.point is before.point:
+            rejected += 1
+            assert state.sample_size == min(n, math.ceil(1.25 * before.sample_size))
+            rows = math.ceil(1.25 * before.gradient_rows)
+            assert state.gradient_rows == (rows if rows < n else 0)
+            continue
+        growth = max(1.0, state.first_step / state.step_norm)
+        assert state.sample_size == min(n, math.ceil(0.05 * n * growth**2))
+        if before.gradient_rows:
+            wanted = math.ceil(0.25 * n * growth**4)
+            assert state.gradient_rows == (wanted if wanted < n else 0)
+            shrunk += state.gradient_rows < before.gradient_rows
+    assert rejected > 0
 
 
 def test_capped_gradient_samples_stall_and_uncapped_ones_do_not():

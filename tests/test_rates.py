@@ -4,6 +4,8 @@ Sources: Roosta-Khorasani and Mahoney, Sub-sampled Newton methods I and II; Xu e
 NIPS 2016. Rates are medians over fixed seeds with the bounds stated.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from problems import (
@@ -16,6 +18,7 @@ from problems import (
     pareto,
 )
 
+from bench.reproduce.designs import conditioned
 from subsampled_newton import LOGISTIC, LinearModel, SubsampledNewton, minimize
 from subsampled_newton.sampling import bernoulli, uniform, uniform_sample_size
 from subsampled_newton.subproblems.newton import newton_step
@@ -211,12 +214,65 @@ def test_converges_from_far_starts_with_a_tiny_ridge():
         assert result.converged
 
 
-def test_default_forcing_term_costs_few_outer_iterations():
-    problem = logistic(n=3000, d=12, l2=1e-4, scale=np.geomspace(1, 1e-2, 12))
-    exact = minimize(problem, SubsampledNewton(1.0), tol=1e-9)
-    inexact = minimize(problem, SubsampledNewton(1.0, linear_solver="cg"), tol=1e-9)
-    assert inexact.converged
-    assert inexact.n_iter <= np.ceil(1.2 * exact.n_iter) + 1
+def iterations(kappa, solver, seed, **options):
+    """Until the gap at 0 has shrunk to 1e-10: eigenvalues 1 to 1/kappa, rotated."""
+    X, y = conditioned(4000, 20, kappa, np.random.default_rng(seed))
+    problem = LinearModel(LOGISTIC, X, y, l2=0.02 / kappa)
+    best = minimizer(problem)
+    least = problem.at(best).value
+    target = least + 1e-10 * (np.log(2.0) - least)
+    result = minimize(
+        problem,
+        solver(**options),
+        tol=0.0,
+        seed=seed,
+        callback=lambda state: state.point.value <= target,
+    )
+    assert result.status.name == "CALLBACK_STOP"
+    return result.n_iter
+
+
+@pytest.mark.parametrize("kappa", 10.0 ** np.arange(1, 9))
+@pytest.mark.parametrize("preconditioner", ["jacobi", None])
+def test_default_forcing_term_costs_a_fifth_more_iterations_at_most(
+    kappa, preconditioner
+):
+    """M30, at any condition number; counts are whole, so that 20 % is rounded up."""
+    cg = {"linear_solver": "cg", "preconditioner": preconditioner}
+    exact = iterations(kappa, SubsampledNewton, 0, hessian_sample=1.0)
+    inexact = iterations(kappa, SubsampledNewton, 0, hessian_sample=1.0, **cg)
+    assert inexact <= np.ceil(1.2 * exact)
+    sampled = partial(SubsampledNewton, 400, sampling="leverage")
+    exact = [iterations(kappa, sampled, seed) for seed in range(3)]
+    inexact = [iterations(kappa, sampled, seed, **cg) for seed in range(3)]
+    assert np.median(inexact) <= np.ceil(1.2 * np.median(exact))
+
+
+def test_a_forcing_term_that_does_not_know_kappa_costs_more():
+    """The control: a fixed tolerance passes where kappa is small only."""
+    options = {"hessian_sample": 1.0, "linear_solver": "cg", "theta1": 0.1}
+    for kappa, more in ((1e1, False), (1e6, True)):
+        exact = iterations(kappa, SubsampledNewton, 0, hessian_sample=1.0)
+        inexact = iterations(kappa, SubsampledNewton, 0, **options)
+        assert (inexact > np.ceil(1.2 * exact)) == more
+
+
+def test_plain_conjugate_gradients_feel_the_scale_of_columns():
+    products = {}
+    for power in (2, 4, 6):
+        scale = np.sqrt(np.geomspace(1.0, 10.0**-power, 40))
+        problem = logistic(n=2000, d=40, l2=1e-9, scale=scale)
+        for preconditioner in ("jacobi", None):
+            solver = SubsampledNewton(
+                1.0, linear_solver="cg", preconditioner=preconditioner, theta1=1e-4
+            )
+            result = minimize(problem, solver, max_iter=1, tol=0.0)
+            products[power, preconditioner] = result.trace.inner_iterations[1]
+    with_jacobi = [products[power, "jacobi"] for power in (2, 4, 6)]
+    plain = [products[power, None] for power in (2, 4, 6)]
+    assert max(with_jacobi) <= min(with_jacobi) + 1
+    assert plain[0] > 2 * with_jacobi[0]
+    assert plain[0] < plain[1] < plain[2]
 
 
 def test_growing_gradient_samples_reach_the_minimizer():

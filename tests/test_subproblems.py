@@ -346,3 +346,41 @@ def test_gradient_outside_the_range_of_a_singular_matrix_is_called_inconsistent(
     step = newton_step(H, np.array([1.0, 1.0]))
     assert step.status == "inconsistent"
     np.testing.assert_allclose(step.vector, [-0.5, 0.0])
+
+
+@pytest.mark.parametrize("kappa", [1.0, 1e2, 1e6])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_forcing_bounds_the_error_of_the_step_at_any_condition(kappa, scaled, rng):
+    """At most ``forcing * rtol`` of the step, in the norm of H."""
+    d = 30
+    Q = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    H = (Q * np.geomspace(1.0, 1.0 / kappa, d)) @ Q.T
+    g, diagonal = Q @ np.geomspace(1.0, kappa**-0.5, d), None
+    if scaled:
+        units = np.geomspace(1e-3, 1e3, d)
+        H, g = H * units * units[:, None], g * units
+        diagonal = np.diag(H)
+    exact = -np.linalg.solve(H, g)
+
+    def error(**options):
+        step = conjugate_gradient(
+            products(H), g, rtol=0.1, max_iter=500, diagonal=diagonal, **options
+        )
+        assert step.status == "converged"
+        e = step.vector - exact
+        return np.sqrt(e @ H @ e / (exact @ H @ exact)), step.inner_iterations
+
+    assert error(forcing=3.0)[0] <= 0.3
+    assert error(forcing=0.3)[0] <= 0.03
+    assert error(forcing=0.3)[1] > error(forcing=3.0)[1] or kappa == 1.0
+    if kappa == 1e6:
+        assert error()[0] > 0.3 or scaled  # a fixed tolerance does not do it
+
+
+def test_forcing_where_there_is_nothing_to_solve():
+    options = {"rtol": 0.1, "max_iter": 5, "forcing": 1.0}
+    step = conjugate_gradient(products(np.eye(3)), np.zeros(3), **options)
+    assert (step.status, step.inner_iterations) == ("converged", 0)
+    step = conjugate_gradient(products(np.eye(3)), np.ones(3), **options)
+    assert (step.status, step.inner_iterations) == ("converged", 1)
+    np.testing.assert_array_equal(step.vector, -np.ones(3))

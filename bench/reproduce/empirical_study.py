@@ -9,9 +9,12 @@ standard normal. Trust regions (first radius 10), cubic regularization (first si
 the rows at random, and with 5 % by the norms of rows; L-BFGS with memory 100. Then the
 first radius and sigma over 1e-4 to 1e4, beside step sizes of stochastic gradients; and
 a saddle at zero, for which a linear model of two layers stands in for the networks of
-the study. Differences from the published code: Lanczos is not started from noise,
-saddles are left by a certificate of the full Hessian, and budgets are smaller than 1e8
-props: cut to where the claims are decided.
+the study. Differences from the published code: the noise in the start of Lanczos is
+standard normal, not divided by ``sqrt(d)``; the cubic model in the Krylov space is
+minimized exactly; samples are drawn anew after three rejections in a row (there never);
+samples by the norms of rows have probabilities ``0.9 p + 0.1 / n``; L-BFGS scales its
+first matrix by ``s'y / y'y``; saddles are left by a certificate of the full Hessian;
+and budgets are smaller than 1e8 props: cut to where the claims are decided.
 """
 
 from __future__ import annotations
@@ -53,6 +56,7 @@ ARC: dict[str, Any] = {"sigma": 1e-4, "sigma_min": 1e-16}
 GN: dict[str, Any] = {
     "linear_solver": "cg",
     "curvature": "gauss-newton",
+    "preconditioner": None,
     "theta1": 1e-6,
     "max_inner": 20,
     "max_backtracks": 20,

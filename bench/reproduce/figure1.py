@@ -7,9 +7,13 @@ Protocol: the code that the authors released in 2020. The figure of the talk is 
 and may have used other sampling fractions. No ridge, no intercept; start
 ``randn(d) / sqrt(d)``, the same for all methods of a seed; first radius and sigma 10;
 Hessians of 1 % of the rows; sampled gradients of 5 % at first, adaptive; 10 % and sigma
-1 for the variants without an acceptance test. Differences: conjugate gradients stop at
-a relative residual of 1e-9 (1e-15 there); the batch of the gradient follows the rule of
-the paper, not the released code that applies it twice.
+1 for the variants without an acceptance test; Lanczos with all ``min(d, 500)``
+products, from the gradient plus noise. Differences: conjugate gradients start from zero
+(from a random point of the ball there) and stop at a relative residual of 1e-9 (1e-15
+there); the cubic model in the Krylov space is minimized exactly, not by a quasi-Newton
+routine; a model that predicts no decrease after gradient descent is replaced by its
+Cauchy point; the batch of the gradient follows the rule of the paper, not the released
+code that applies it twice; a sampled gradient of zero is no step.
 
 Z. Yao, P. Xu, F. Roosta, M. W. Mahoney, Inexact nonconvex Newton-type methods, INFORMS
 J. Optim. 2021.

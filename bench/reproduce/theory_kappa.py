@@ -272,7 +272,8 @@ def _forcing(rows: pd.DataFrame) -> list[Claim]:
     remarks = {
         "1/sqrt(kappa)": "Counts are whole numbers: 20 % is rounded up. Fixed "
         f"accuracies: {others}. CG steps in all at the largest kappa: {steps}.",
-        "default": "The default, min(0.1, sqrt(|g|/|g_0|)), does not know kappa.",
+        "default": "The default, min(0.1, sqrt(|g|/|g_0|)) min(1, 3/sqrt(kappa)), "
+        "takes kappa from the conjugate gradients.",
     }
     return [
         Claim(

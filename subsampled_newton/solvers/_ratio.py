@@ -36,6 +36,10 @@ from subsampled_newton.subproblems.spectral import Spectrum
 __all__ = ["LocalModel", "RatioSolver", "RatioState"]
 
 Array = NDArray[np.float64]
+GRADIENT_RULES = (True, False, "inverse-step")
+ENLARGED = 1.25
+"""Growth of the samples after a rejection, in the published code of the rule
+"inverse-step"."""
 RESAMPLE = 3
 """Rejections in a row after which another sample is drawn, as in the published code."""
 MAX_REJECTIONS = 100
@@ -107,7 +111,7 @@ class RatioSolver(ABC):
     sampling: Literal["uniform", "row-norms", "leverage"] = "uniform"
     curvature: Curvature = "hessian"
     gradient_sample: float | None = None
-    adaptive_gradient: bool = True
+    adaptive_gradient: bool | Literal["inverse-step"] = True
     very_good: float = 0.8
     good: float = 1e-4
     max_inner: int = 250
@@ -130,7 +134,7 @@ class RatioSolver(ABC):
             )
         check_count("max_inner", self.max_inner)
         check_number("eps_h", self.eps_h, "> 0", optional=True)
-        check_flag("adaptive_gradient", self.adaptive_gradient)
+        check_one_of("adaptive_gradient", self.adaptive_gradient, GRADIENT_RULES)
         check_flag("paper_compat", self.paper_compat)
 
     @staticmethod
@@ -255,6 +259,8 @@ class RatioSolver(ABC):
             return self._moved(problem, state, trial.point, evidence)
         rejections = state.rejections + 1
         state = replace(state, rejections=rejections)
+        if self.adaptive_gradient == "inverse-step" and rejections <= MAX_REJECTIONS:
+            return self._enlarged(problem, state)
         if not again or not (sampled or self._samples(problem, state)):
             return state
         rows = state.gradient_rows
@@ -263,6 +269,22 @@ class RatioSolver(ABC):
         rows = rows if rows < problem.n_samples else 0
         state = replace(state, rows=None, sample=None, model=None, gradient_rows=rows)
         return replace(state, outcome=None if rejections < MAX_REJECTIONS else outcome)
+
+    def _enlarged(self, problem: FiniteSum, state: RatioState) -> RatioState:
+        """State after a rejection that larger samples answer, if there are any."""
+        if state.rows is None and not self._samples(problem, state):
+            return state
+        n = problem.n_samples
+        rows = math.ceil(ENLARGED * state.gradient_rows)
+        return replace(
+            state,
+            outcome=None,
+            rows=None,
+            sample=None,
+            model=None,
+            gradient_rows=rows if rows < n else 0,
+            sample_size=min(n, math.ceil(ENLARGED * state.sample_size)),
+        )
 
     def certify(
         self, problem: FiniteSum, state: RatioState, rng: np.random.Generator
@@ -334,7 +356,13 @@ class RatioSolver(ABC):
         )
         rows, reference = state.gradient_rows, state.reference_norm
         norm = state.gradient_estimate
-        if self.adaptive_gradient and norm is not None and rows:
+        if self.adaptive_gradient == "inverse-step" and rows:
+            assert self.gradient_sample is not None
+            assert evidence.growth is not None
+            start = self.gradient_sample * problem.n_samples
+            wanted = start * max(1.0, evidence.growth**4)
+            rows = math.ceil(wanted) if wanted < problem.n_samples else 0
+        elif self.adaptive_gradient and norm is not None and rows:
             # The batch follows the gradient: smaller far away, larger near the end.
             n, start = problem.n_samples, self.gradient_sample or 1.0
             most = min(n, 10.0 * start * n) if self.paper_compat else n

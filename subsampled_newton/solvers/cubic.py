@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from subsampled_newton.parameters import check_flag, check_number
+from subsampled_newton.parameters import check_flag, check_number, check_one_of
 from subsampled_newton.solvers._ratio import (
     EXACT_MAX_PARAMS,
     LocalModel,
@@ -22,7 +22,7 @@ from subsampled_newton.solvers._ratio import (
 )
 from subsampled_newton.subproblems._step import Step
 from subsampled_newton.subproblems.cubic import cauchy_point, cubic_gradient_descent
-from subsampled_newton.subproblems.lanczos import lanczos_cubic
+from subsampled_newton.subproblems.lanczos import krylov_cubic, lanczos_cubic
 
 __all__ = ["CubicRegularization"]
 
@@ -40,19 +40,30 @@ class CubicRegularization(RatioSolver):
 
     Parameters
     ----------
-    hessian_sample, sampling, curvature, gradient_sample, adaptive_gradient, very_good,
-    good, max_inner, eps_h
+    hessian_sample, sampling, curvature, gradient_sample, very_good, good, max_inner, \
+eps_h
         As in `TrustRegion`.
+    adaptive_gradient : bool or "inverse-step", default True
+        True: as in `TrustRegion`. ``"inverse-step"``: the gradient sample is in inverse
+        proportion to the fourth power of the step, from the first size up, and after a
+        rejection both samples are drawn anew with 1.25 times the rows; with
+        `InverseStep` for the Hessian these are the sizes of [2]_.
     paper_compat : bool, default False
-        No allowance for rounding in the ratio, sigma not lowered to the norm of the
-        gradient, gradient samples of at most ten times the first, Lanczos by default.
+        The rules of the published code of [3]_ and [4]_: no allowance for rounding in
+        the ratio; sigma not lowered to the norm of the gradient; gradient samples of at
+        most ten times the first; Lanczos by default, whose ``min(d, max_inner)``
+        products are all made and counted at every attempt, in the Krylov space of the
+        gradient plus ``randn(d)``; gradient descent on the model without noise.
     sigma : float, default 10.0
         First weight of the cubic term, as published. Any is recovered from.
     sigma_min : float, default 1e-6
         Smallest weight, as published.
     adaptive : bool, default True
-        False: sigma stays and every step is accepted, the non-adaptive "SCR" of [2]_
-        and [4]_; no test protects it.
+        False: sigma stays and every step is accepted, the "SCR" that [4]_ compares
+        with; no test protects it.
+    sigma_rule : {"xu", "kohler-lucchi"}, default "xu"
+        ``"kohler-lucchi"``: sigma is doubled after a rejection, halved after a very
+        good step, otherwise kept.
     subproblem : str, default "auto"
         ``"exact"``: one eigendecomposition per point; ``"lanczos"``: generalized
         Lanczos; ``"gradient-descent"``: ten steps of gradient descent on the model;
@@ -61,6 +72,21 @@ class CubicRegularization(RatioSolver):
     smoothness : float, optional
         Bound of the Hessian that gradient descent on the model takes its steps from;
         0.1 in the published code. Default: an estimate from three products.
+
+    Notes
+    -----
+    Differs from the papers in the ratio, which allows for rounding near the solution;
+    in sigma, lowered to the norm of the gradient after a very good step; in samples
+    that are drawn anew after three rejections; in probabilities ``0.9 p + 0.1 / n``
+    where sampling is not uniform; and in the subproblem, which is solved exactly or to
+    a relative residual of 0.01. ``paper_compat`` takes back the first two and the last.
+    With it, the model in the Krylov space is minimized exactly where the published code
+    has a quasi-Newton routine.
+
+    The published code of [2]_, which adapts sigma, is ``CubicRegularization(
+    InverseStep(0.05), gradient_sample=0.25, adaptive_gradient="inverse-step",
+    sigma=1.0, sigma_min=1e-16, sigma_rule="kohler-lucchi", very_good=0.9, good=0.1)``
+    but for its draws with replacement and the tolerance of its subproblem.
 
     References
     ----------
@@ -81,9 +107,11 @@ class CubicRegularization(RatioSolver):
         "auto"
     )
     smoothness: float | None = None
+    sigma_rule: Literal["xu", "kohler-lucchi"] = "xu"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_one_of("sigma_rule", self.sigma_rule, ("xu", "kohler-lucchi"))
         check_number("sigma", self.sigma, "> 0")
         check_number("sigma_min", self.sigma_min, "> 0")
         check_flag("adaptive", self.adaptive)
@@ -121,13 +149,21 @@ class CubicRegularization(RatioSolver):
             return cauchy_point(H.matvec, g, sigma=size)
         if name == "gradient-descent":
             step = cubic_gradient_descent(
-                H.matvec, g, sigma=size, smoothness=self.smoothness, rng=rng
+                H.matvec,
+                g,
+                sigma=size,
+                smoothness=self.smoothness,
+                rng=None if self.paper_compat else rng,
             )
             if step.model_decrease > 0.0:
                 return step
             # The Hessian is larger than the bound: the iterates have diverged.
             return cauchy_point(H.matvec, g, sigma=size)
         H.prepare(min(self.max_inner, len(g)))
+        if self.paper_compat:
+            return krylov_cubic(
+                H.matvec, g, sigma=size, n_products=self.max_inner, rng=rng
+            )
         return lanczos_cubic(
             H.matvec, g, sigma=size, rtol=0.01, max_iter=self.max_inner, rng=rng
         )
@@ -156,6 +192,8 @@ class CubicRegularization(RatioSolver):
             return size
         if ratio < self.good:
             return 2.0 * size
+        if self.sigma_rule == "kohler-lucchi":
+            return max(self.sigma_min, size / 2.0) if ratio >= self.very_good else size
         smaller = size / (2.0 if ratio >= self.very_good else 1.2)
         if ratio >= self.very_good and not self.paper_compat:
             smaller = min(smaller, gradient_norm)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from subsampled_newton.subproblems._ball import check_positive, distance_to_sphere
@@ -14,6 +15,8 @@ from subsampled_newton.subproblems._step import Step
 __all__ = ["conjugate_gradient", "steihaug"]
 
 Array = NDArray[np.float64]
+LEAST = 1e-12
+"""Relative residual below which rounding decides."""
 
 
 def conjugate_gradient(
@@ -23,6 +26,7 @@ def conjugate_gradient(
     rtol: float,
     max_iter: int,
     diagonal: Array | None = None,
+    forcing: float | None = None,
 ) -> Step:
     """Minimize the model by conjugate gradients from zero.
 
@@ -44,11 +48,18 @@ def conjugate_gradient(
     max_iter : int
         Largest number of products.
     diagonal : ndarray of shape (d,), optional
-        Positive preconditioner, usually the diagonal of H.
+        Positive preconditioner M, usually the diagonal of H.
+    forcing : float, optional
+        c: the tolerance is ``rtol min(1, c / sqrt(kappa))`` instead, at least 1e-12,
+        for residual and gradient in the norm of ``M**-1``. The error of the step in the
+        norm of H is then at most ``c rtol`` of the step. kappa is the condition number
+        of ``M**-1 H`` as far as the space of the iterates knows it, the ratio of the
+        extreme eigenvalues of its Lanczos matrix [2]_, which costs no product.
 
     References
     ----------
     .. [1] Nocedal and Wright, Numerical Optimization, 2nd ed., Algorithm 7.1.
+    .. [2] Golub and Van Loan, Matrix Computations, 4th ed., section 11.3.
     """
     s = np.zeros_like(gradient)
     residual = -gradient
@@ -57,10 +68,29 @@ def conjugate_gradient(
     direction = z.copy()
     rho = float(residual @ z)
     decrease = 0.0
+    first, condition = rho, 1.0
+    steps: list[float] = []
+    ratios: list[float] = []
     # In place: a new vector of a megabyte costs more than what is computed for it.
     work = np.empty_like(s)
+
+    def solved() -> bool:
+        nonlocal condition
+        if forcing is None:
+            return bool(np.linalg.norm(residual) <= bound)
+
+        def small() -> bool:
+            level = max(LEAST, rtol * min(1.0, forcing / math.sqrt(condition)))
+            return rho <= level * level * first
+
+        # The estimate of the condition number never falls.
+        if not steps or not small():
+            return first == 0.0
+        condition = max(condition, _condition(steps, ratios))
+        return small()
+
     for k in range(max_iter):
-        if np.linalg.norm(residual) <= bound:
+        if solved():
             return Step(s, decrease, k, "converged")
         product = matvec(direction)
         curvature = float(direction @ product)
@@ -77,8 +107,18 @@ def conjugate_gradient(
         rho, previous = float(residual @ z), rho
         direction *= rho / previous
         direction += z
-    converged = np.linalg.norm(residual) <= bound
-    return Step(s, decrease, max_iter, "converged" if converged else "max_iter")
+        steps.append(step_size)
+        ratios.append(rho / previous)
+    return Step(s, decrease, max_iter, "converged" if solved() else "max_iter")
+
+
+def _condition(steps: list[float], ratios: list[float]) -> float:
+    """Ratio of the extreme eigenvalues of the Lanczos matrix of conjugate gradients."""
+    a, b = np.array(steps), np.array(ratios[:-1])
+    diagonal = 1.0 / a
+    diagonal[1:] += b / a[:-1]
+    values = scipy.linalg.eigvalsh_tridiagonal(diagonal, np.sqrt(b) / a[:-1])
+    return float(values[-1] / values[0]) if values[0] > 0.0 else 1.0 / LEAST
 
 
 def steihaug(
