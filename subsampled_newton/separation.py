@@ -199,10 +199,12 @@ class _Look:
     ) -> None:
         self.problem, self.point, self.pairs = problem, point, pairs
         self.products = int(min(PRODUCTS, most / (2 * problem.n_samples)))
-        d = problem.n_params
-        blocks = 0.5 * problem.outputs[0] if pairs.several else 1.0
-        gain = FORMED_SPEED * most / (2 * problem.n_samples)
-        self.forms = d <= FORMED_MAX_PARAMS and gain >= blocks * problem.rows.n_params
+        # Two matrices and their factors, in units of multiplications by a vector.
+        n, d, K = problem.n_samples, problem.n_params, pairs.others
+        entries = problem.rows._n_elements
+        made = entries * (entries / n) * (K * (K + 1) / 2)
+        cost = 2.0 * (made + d**3 / 3) / FORMED_SPEED
+        self.forms = d <= FORMED_MAX_PARAMS and cost <= entries * K * most / (2 * n)
         self.memory = pairs.memory
 
     def by_newton_step(self) -> bool | None:
