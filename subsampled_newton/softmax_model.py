@@ -26,7 +26,7 @@ from subsampled_newton.linear_model import (
     FORMED_MAX_PARAMS,
     FORMED_SPEED,
     LinearModel,
-    mean_one,
+    with_weight,
 )
 from subsampled_newton.losses import SoftmaxLoss
 from subsampled_newton.problem import Curvature, FiniteSum, as_ridge
@@ -50,7 +50,7 @@ class SoftmaxModel(LinearModel):
     y : array-like of shape (n_samples,)
         Classes 0, ..., n_classes - 1.
     n_classes : int, optional
-        Default: the largest of ``y`` plus one.
+        Default: the largest of ``y`` plus one, among rows with a weight.
     l2 : float or array-like of shape (n_columns,), default 0
         Ridge weights of the columns, the same for every class.
     sample_weight : array-like of shape (n_samples,), optional
@@ -73,7 +73,7 @@ class SoftmaxModel(LinearModel):
         l2: ArrayLike = 0.0,
         sample_weight: ArrayLike | None = None,
     ) -> None:
-        rows = as_rows(X)
+        rows, y, weights = with_weight(as_rows(X), y, sample_weight)
         classes = np.asarray(y)
         if classes.dtype.kind not in "iu" or classes.shape != (rows.n_rows,):
             raise ValueError(
@@ -94,7 +94,7 @@ class SoftmaxModel(LinearModel):
         self.outputs = (self.loss.n_classes,)
         self.rows, self.work = rows, rows.work
         self.y = rows.place(classes.astype(np.float64))
-        self.weights = rows.place(mean_one(sample_weight, rows.n_rows))
+        self.weights = rows.place(weights)
         self.convex = True
 
     def coefficients(self, w: Array) -> Array:

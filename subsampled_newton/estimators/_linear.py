@@ -22,6 +22,7 @@ from subsampled_newton.estimators._base import (
     checked_weights,
     equilibrated,
     validated,
+    weighted,
 )
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.losses import SQUARED
@@ -75,7 +76,8 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets. They share the factorisation of X.
         sample_weight : array-like of shape (n_samples,), optional
-            Weights >= 0; weight 0 removes a row, weight k repeats it.
+            Weights >= 0; weight 0 removes a row, whatever it holds, weight k repeats
+            it.
 
         Returns
         -------
@@ -96,12 +98,12 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         fits: list[_Fit] = []
         try:
             with quiet(), use_threads(self.n_jobs):
+                rows, targets, weights = weighted(X, targets, weights, self.device)
                 rows, ridge = equilibrated(
-                    X,
+                    rows,
                     weights,
                     self.fit_intercept,
                     self._penalty() / weights.sum(),
-                    self.device,
                 )
                 for k, target in enumerate(targets.T):
                     last = None
@@ -321,8 +323,9 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
         if self.coef_.ndim == 2 or y.ndim == 2:
             raise ValueError("y must be a vector: inference is for a single target")
         weights = checked_weights(sample_weight, X)
-        rows, ridge = equilibrated(X, weights, self.fit_intercept, 0.0)
         target = y.astype(np.float64)
+        rows, target, weights = weighted(X, target, weights)
+        rows, ridge = equilibrated(rows, weights, self.fit_intercept, 0.0)
         problem = LinearModel(SQUARED, rows, target, l2=ridge, sample_weight=weights)
         w = rows.columns.from_raw(self.coef_, float(self.intercept_))
         estimate = self.coef_

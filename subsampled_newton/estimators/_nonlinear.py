@@ -27,6 +27,7 @@ from subsampled_newton.nonlinear_model import (
     NonlinearModel,
     NonlinearPoint,
 )
+from subsampled_newton.picked import used_rows
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._result import Result, Status
 from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -170,7 +171,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
             Targets. Without them the function is the residual.
         sample_weight : array-like of shape (n_samples,), optional
             Weights >= 0, for the parameters as if rows were repeated, for the standard
-            errors as inverse variances.
+            errors as inverse variances. Rows of weight 0 are left out.
 
         Returns
         -------
@@ -189,6 +190,10 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
             X, y = validate_data(self, X, y, dtype=ALLOWED_TYPES, y_numeric=True)
             y = y.astype(np.float64)
         weights = checked_weights(sample_weight, X)
+        kept = used_rows(weights)
+        if kept is not None:
+            X, weights = X[kept], weights[kept]
+            y = None if y is None else y[kept]
         start = np.array(self.start, dtype=np.float64)
         if start.ndim != 1 or not (len(start) and np.all(np.isfinite(start))):
             raise ValueError(f"start must be a vector of finite numbers, got {start}")
@@ -223,8 +228,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
                 lost = point.undetermined
                 status = Status.RANK_DEFICIENT if lost else Status.SMALL_STEP
                 result = replace(result, status=status)
-            freedom = np.count_nonzero(weights) - len(start)
-            variance, covariance = _statistics(point, int(freedom))
+            variance, covariance = _statistics(point, len(weights) - len(start))
         residual_std = float(np.sqrt(variance * np.mean(weights)))
         self._keep(scale, result, residual_std, covariance)
         self._finish(result)
