@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,6 +59,8 @@ class Rows(ABC):
     columns: Columns
     work: Work
     n_rows: int
+    gathered_bytes: int = 0
+    """Bytes of a copy that was made of the rows for the time of a fit."""
     _arrays: tuple[NDArray[Any], ...]
     _n_elements: int
 
@@ -80,8 +82,9 @@ class Rows(ABC):
         """``sum_i s_i (x_ij - c_j)`` and its squares for the stored columns (2, d)."""
 
     @abstractmethod
-    def _first_row(self) -> Array:
-        """Some row to take deviations from, or zeros where that would cost memory."""
+    def _row(self, index: int) -> Array:
+        """A stored row to take deviations from, without what is not finite; or zeros
+        where that would cost memory."""
 
     @abstractmethod
     def _block(self, lo: int, hi: int) -> Any:
@@ -91,6 +94,10 @@ class Rows(ABC):
     def row_bytes(self) -> int:
         """Bytes of a stored row, on average."""
         return sum(array.nbytes for array in self._arrays) // self.n_rows
+
+    def pieces(self) -> Iterator[tuple[slice, Rows]]:
+        """All rows, as containers whose arrays the kernels read."""
+        yield slice(0, self.n_rows), self
 
     @property
     def device_bytes(self) -> int:
@@ -208,8 +215,10 @@ class Rows(ABC):
     def column_moments(self, weights: Array) -> tuple[Array, Array]:
         """Weighted mean and root mean square deviation of the stored columns."""
         # Deviations from a row, not from 0: otherwise an offset of 1e8 times the spread
-        # would leave no digit of the variance.
-        center = self._first_row()
+        # would leave no digit of the variance. From one that counts: otherwise a row
+        # far off that hardly has a weight would.
+        center = self._row(int(np.argmax(np.asarray(weights))))
+        weights = self.place(weights)
         first, second = self._moments(weights, center) / weights.sum()
         return center + first, np.sqrt(np.maximum(second - first * first, 0.0))
 
@@ -454,7 +463,9 @@ class DenseRows(Rows):
         return DenseRows(X, self.columns, self.work)
 
     def with_columns(self, columns: Columns) -> Rows:
-        return DenseRows(self._X, columns, self.work)
+        rows = DenseRows(self._X, columns, self.work)
+        rows.gathered_bytes = self.gathered_bytes
+        return rows
 
     def _gram(self, h: Array) -> Array:
         if self.n_params > GRAM_MAX_PARAMS:
@@ -471,8 +482,8 @@ class DenseRows(Rows):
         total = self._sum(block, (d + 1) ** 2, cost=1 + d // 16)
         return fill_symmetric(total, self.n_params)
 
-    def _first_row(self) -> Array:
-        row = np.array(self._X[0], dtype=np.float64)
+    def _row(self, index: int) -> Array:
+        row = np.array(self._X[index], dtype=np.float64)
         row[~np.isfinite(row)] = 0.0
         return row
 
@@ -525,7 +536,9 @@ class CSRRows(Rows):
         return CSRRows(self._X[rows], self.columns, self.work)
 
     def with_columns(self, columns: Columns) -> Rows:
-        return CSRRows(self._X, columns, self.work)
+        rows = CSRRows(self._X, columns, self.work)
+        rows.gathered_bytes = self.gathered_bytes
+        return rows
 
     def _gram(self, h: Array) -> Array:
         if np.any(self.columns.shift):
@@ -544,7 +557,7 @@ class CSRRows(Rows):
         full *= scale[:, None]
         return full
 
-    def _first_row(self) -> Array:
+    def _row(self, index: int) -> Array:
         return np.zeros(self._n_raw)
 
     def _moments(self, weights: Array, center: Array) -> Array:

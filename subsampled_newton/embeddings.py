@@ -132,20 +132,26 @@ class SparseSign(Embedding):
         shape = (self.size, len(columns.scale) + 1)
         r = _factors(scale, rows.n_rows) / math.sqrt(self.targets.shape[1])
 
-        def block(lo: int, hi: int) -> Array:
-            out = np.zeros(shape)
-            kernel(
-                rows._arrays, lo, hi, self.targets, self.signs, r, columns.shift, out
-            )
-            return out
+        def of_piece(part: slice, piece: Rows) -> Array:
+            own = self.targets[part], self.signs[part], r[part]
+
+            def block(lo: int, hi: int) -> Array:
+                out = np.zeros(shape)
+                kernel(piece._arrays, lo, hi, *own, columns.shift, out)
+                return out
+
+            # Large parts: their additions stay small beside the read of X.
+            return piece._sum(block, 4 * shape[0] * shape[1])
 
         _memory.require(
             8.0 * (_parallel.n_threads() + 2) * shape[0] * shape[1],
             f"a sketch of {shape[0]:,} rows with {shape[1]:,} columns",
             "take a solver that needs none, as 'newton-cg' or 'lbfgs'",
         )
-        # Large parts: the additions of the parts stay small beside the read of X.
-        total = rows._sum(block, 4 * shape[0] * shape[1])
+        parts = rows.pieces()
+        total = of_piece(*next(parts))
+        for part, piece in parts:
+            total += of_piece(part, piece)
         if rows.layout is CSR:
             result = columns.transform(total[:, :-1], total[:, -1])
         else:

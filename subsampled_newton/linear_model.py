@@ -17,6 +17,7 @@ from subsampled_newton.data import Rows, as_rows
 from subsampled_newton.leverage import sketched_leverage
 from subsampled_newton.losses import TARGETS, PointwiseLoss
 from subsampled_newton.parameters import real_array, shown
+from subsampled_newton.picked import pick, used_rows
 from subsampled_newton.problem import (
     Curvature,
     FiniteSum,
@@ -58,7 +59,9 @@ class LinearModel(FiniteSum):
     l2 : float or array-like of shape (n_params,), default 0
         Ridge weights, >= 0. An intercept is a column with weight 0.
     sample_weight : array-like of shape (n_samples,), optional
-        Weights >= 0, scaled to mean one: weight 0 removes a row, weight k repeats it.
+        Weights >= 0, scaled to mean one: weight k repeats a row, and one of weight 0 is
+        left out, whatever it holds. ``n_samples`` counts the others, and so do `y`,
+        predictions and the indices of `restrict`.
 
     Raises
     ------
@@ -80,13 +83,13 @@ class LinearModel(FiniteSum):
     ) -> None:
         if not isinstance(loss, PointwiseLoss):
             raise TypeError(f"loss must be a PointwiseLoss, got {shown(loss)}")
-        rows = as_rows(X)
+        rows, y, weights = with_weight(as_rows(X), y, sample_weight)
         super().__init__(rows.n_rows, rows.n_params, l2)
         self.loss = loss
         self.rows = rows
         self.work = rows.work
         self.y = rows.place(_targets(y, rows.n_rows, loss))
-        self.weights = rows.place(mean_one(sample_weight, rows.n_rows))
+        self.weights = rows.place(weights)
         self.convex = loss.convex
 
     def at(self, w: ArrayLike) -> LinearPoint:
@@ -492,6 +495,18 @@ def _targets(y: ArrayLike, n: int, loss: PointwiseLoss) -> Array:
             f"got {targets[i]} at index {i}"
         )
     return targets
+
+
+def with_weight(
+    rows: Rows, y: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Rows, ArrayLike, Array]:
+    """Rows and targets that have a weight, and their weights of mean one."""
+    weights = mean_one(sample_weight, rows.n_rows)
+    kept = used_rows(weights)
+    if kept is None or np.shape(y) != (rows.n_rows,):  # a shape that will be refused
+        return rows, y, weights
+    weights = mean_one(np.asarray(sample_weight)[kept], len(kept))
+    return pick(rows, kept), np.asarray(y)[kept], weights
 
 
 def mean_one(sample_weight: ArrayLike | None, n: int) -> Array:

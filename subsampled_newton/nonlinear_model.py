@@ -16,6 +16,7 @@ from subsampled_newton._user_function import run
 from subsampled_newton.kernels import nonlinear as kernels
 from subsampled_newton.linear_model import mean_one
 from subsampled_newton.parameters import check_count, check_function, real_array, shown
+from subsampled_newton.picked import used_rows
 from subsampled_newton.problem import (
     Curvature,
     FiniteSum,
@@ -69,7 +70,8 @@ class NonlinearModel(FiniteSum):
     l2 : float or array-like of shape (n_params,), default 0
         Ridge weights of w, >= 0.
     sample_weight : array-like of shape (n_samples,), optional
-        Weights >= 0, scaled to mean one: weight 0 removes a row, weight k repeats it.
+        Weights >= 0, scaled to mean one: weight k repeats a row, and one of weight 0 is
+        left out, as in `LinearModel`.
     jacobian : callable, optional
         Derivatives of the function in the parameters, plain Python:
         ``(params, x_i) -> tuple``, or ``(params, x_i, out)`` which fills ``out``. For
@@ -103,9 +105,13 @@ class NonlinearModel(FiniteSum):
             check_function("jacobian", jacobian, "params, x_i")
         check_count("n_params", n_params)
         self.X = _predictors(X)
+        self.y = _targets(y, len(self.X))
+        self.weights = mean_one(sample_weight, len(self.X))
+        kept = used_rows(self.weights)
+        if kept is not None:  # smaller than the Jacobian
+            self.X, self.y = self.X[kept], self.y[kept]
+            self.weights = mean_one(np.asarray(sample_weight)[kept], len(kept))
         super().__init__(len(self.X), n_params, l2)
-        self.y = _targets(y, self.n_samples)
-        self.weights = mean_one(sample_weight, self.n_samples)
         self.scale = _sizes(scale, self.n_params)
         self.function, self.jacobian = function, jacobian
         if jacobian is None:

@@ -27,7 +27,7 @@ from subsampled_newton.linear_model import (
     FORMED_MAX_PARAMS,
     FORMED_SPEED,
     LinearModel,
-    mean_one,
+    with_weight,
 )
 from subsampled_newton.losses import SoftmaxLoss
 from subsampled_newton.parameters import real_array
@@ -52,8 +52,8 @@ class SoftmaxModel(LinearModel):
     y : array-like of shape (n_samples,)
         Classes 0, ..., n_classes - 1.
     n_classes : int, optional
-        Default: the number of different classes in ``y``, which then has a row of
-        every class from 0 on.
+        Default: the number of different classes in ``y``, among rows with a weight,
+        which then have one of every class from 0 on.
     l2 : float or array-like of shape (n_columns,), default 0
         Ridge weights of the columns, the same for every class.
     sample_weight : array-like of shape (n_samples,), optional
@@ -76,7 +76,7 @@ class SoftmaxModel(LinearModel):
         l2: ArrayLike = 0.0,
         sample_weight: ArrayLike | None = None,
     ) -> None:
-        rows = as_rows(X)
+        rows, y, weights = with_weight(as_rows(X), y, sample_weight)
         what = f"hold {rows.n_rows} integers, one class per row"
         classes = real_array("y", y, what=what)
         if classes.dtype.kind not in "iu" or classes.shape != (rows.n_rows,):
@@ -97,7 +97,7 @@ class SoftmaxModel(LinearModel):
         self.outputs = (self.loss.n_classes,)
         self.rows, self.work = rows, rows.work
         self.y = rows.place(classes.astype(np.float64))
-        self.weights = rows.place(mean_one(sample_weight, rows.n_rows))
+        self.weights = rows.place(weights)
         self.convex = True
 
     def coefficients(self, w: Array) -> Array:

@@ -566,12 +566,6 @@ def test_separable_classes_are_named_and_only_those():
     assert LogisticRegression(C=np.inf).fit(X, y).result_.status.name == "CONVERGED"
 
 
-def test_a_class_without_weight_is_named(cancer):
-    X, y, _ = four_classes(300)
-    with pytest.raises(ValueError, match=r"0 for all rows of array\(\[2\]\)"):
-        LogisticRegression().fit(X, y, (y != 2).astype(float))
-
-
 def test_a_sparse_index_out_of_range_is_refused_not_read():
     X = sp.csr_array(np.eye(4))
     X.indices[2] = 1000

@@ -50,6 +50,7 @@ FLOORS = {
     "kernels.softmax": 1.2,
     "columns": 1.9,
     "data": 2.0,
+    "picked": 2.05,
     "backends._cuda_tiles": 2.1,
     "embeddings": 2.1,
     "backends._cuda_entries": 2.11,

@@ -195,15 +195,15 @@ class CudaRows(Rows):
     def _block(self, lo: int, hi: int) -> Any:
         return self._whole[lo:hi]
 
-    def _first_row(self) -> Array:
+    def _row(self, index: int) -> Array:
         if self.layout is CSR:
             return np.zeros(self._n_raw)
         if self._host is None:
-            first = self.take(np.zeros(1, dtype=np.intp))
+            first = self.take(np.full(1, index, dtype=np.intp))
             self.work.rows_read -= 1
             row: Array = first._block(0, 1)[0].astype(np.float64)
         else:
-            row = np.array(self._host[0], dtype=np.float64)
+            row = np.array(self._host[index], dtype=np.float64)
         row[~np.isfinite(row)] = 0.0
         return row
 
@@ -510,9 +510,6 @@ class CudaRows(Rows):
 
     def gram_diagonal(self, h: Vector) -> Array:
         return super().gram_diagonal(self.place(h))
-
-    def column_moments(self, weights: Vector) -> tuple[Array, Array]:
-        return super().column_moments(self.place(weights))
 
     def row_norms(self) -> Vector:
         out = DeviceArray.empty(self.n_rows)

@@ -61,6 +61,7 @@ from subsampled_newton.inference import (
     diagnosis,
     wald_tests,
 )
+from subsampled_newton.kernels.rows import CSR
 from subsampled_newton.linear_model import (
     FORMED_MAX_PARAMS,
     LinearModel,
@@ -68,6 +69,7 @@ from subsampled_newton.linear_model import (
 )
 from subsampled_newton.losses import LOGISTIC, SQUARED
 from subsampled_newton.parameters import check_flag, is_array, shown
+from subsampled_newton.picked import pick, used_rows
 from subsampled_newton.problem import FiniteSum
 from subsampled_newton.solvers._driver import Solver, _now, minimize
 from subsampled_newton.solvers._polish import assured
@@ -106,6 +108,7 @@ __all__ = [
     "seed_of",
     "start_from",
     "validated",
+    "weighted",
 ]
 
 Array = NDArray[np.float64]
@@ -578,32 +581,34 @@ def checked_weights(sample_weight: Any, X: Any) -> Array:
     return weights
 
 
+def weighted(
+    X: Any, y: Any, weights: Array, device: str = "cpu"
+) -> tuple[Rows, Any, Array]:
+    """Rows, targets and weights of the samples whose weight is not 0."""
+    rows = as_rows(X, device="cuda" if device == "cuda" else None)
+    kept = used_rows(weights)
+    if kept is None:
+        return rows, y, weights
+    return pick(rows, kept), y[kept], weights[kept]
+
+
 def equilibrated(
-    X: Any, weights: Array, fit_intercept: bool, l2: float, device: str = "cpu"
+    rows: Rows, weights: Array, fit_intercept: bool, l2: float
 ) -> tuple[Rows, Array]:
     """Rows whose columns have size one, and small means unless that made them dense.
 
     Also returns the ridge weights of their coefficients that amount to ``l2`` on those
-    of the given columns.
+    of the given columns. The weights are positive.
     """
-    rows = as_rows(X, device="cuda" if device == "cuda" else None)
     with quiet(over="ignore", invalid="ignore"):
         mean, deviation = rows.column_moments(weights)
     if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(deviation))):
-        if on_device(X):
-            X = host_array(X)
-        with naming("X", MATRIX):
-            assert_all_finite(X, input_name="X")
-        # Finite, but too large for sums of squares.
-        mean = np.zeros(rows.n_params)
-        low, high = X.min(axis=0), X.max(axis=0)
-        if sp.issparse(X):
-            low, high = low.toarray(), high.toarray()
-        deviation = np.maximum(-low, high).ravel().astype(np.float64)
+        # If it is finite, it is too large for sums of squares.
+        mean, deviation = np.zeros(rows.n_params), _largest(rows.on_host())
     # A mean of half the deviation costs no digit, and columns that are mostly zero, as
     # those of categories, stay so: the kernels skip zeros.
     centred = np.abs(mean) > 0.5 * deviation
-    centred &= fit_intercept and not sp.issparse(X)
+    centred &= fit_intercept and rows.layout is not CSR
     size = np.where(centred, deviation, np.hypot(mean, deviation))
     constant = size <= 8 * np.finfo(np.float64).eps * np.abs(mean)
     # Powers of two: scaling is exact. Tiny columns: l2 * scale**2 must stay finite.
@@ -612,6 +617,18 @@ def equilibrated(
     shift = np.where(centred, mean, 0.0)
     ridge = np.append(l2 * scale**2, np.zeros(int(fit_intercept)))
     return rows.with_columns(Columns(scale, shift, intercept=fit_intercept)), ridge
+
+
+def _largest(rows: Rows) -> Array:
+    """Largest absolute values of the columns; X has to be finite."""
+    largest = np.zeros(rows.n_params)
+    for lo in range(0, rows.n_rows, CHUNK):
+        block = rows._block(lo, min(lo + CHUNK, rows.n_rows))
+        if sp.issparse(block):
+            block = block.toarray()
+        assert_all_finite(block, input_name="X")
+        largest = np.maximum(largest, np.abs(block).max(axis=0))
+    return largest
 
 
 def _choose(problem: LinearModel) -> Solver:

@@ -28,10 +28,12 @@ from subsampled_newton.estimators._base import (
     seed_of,
     start_from,
     validated,
+    weighted,
 )
 from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
 from subsampled_newton.parameters import is_number, shown
+from subsampled_newton.picked import used_rows
 from subsampled_newton.separation import examined
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import Solver
@@ -89,7 +91,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         y : array-like of shape (n_samples,)
             Labels of two or more classes, numbers or strings.
         sample_weight : array-like of shape (n_samples,), optional
-            Weights >= 0; weight 0 removes a row, weight k repeats it.
+            Weights >= 0; weight 0 removes a row, whatever it holds, weight k repeats
+            it. A label without a row of positive weight is not in ``classes_``.
 
         Returns
         -------
@@ -159,10 +162,11 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[LinearModel, Array | None, float]:
         """Problem, start and weight of the ridge for checked data."""
-        self.classes_, codes = _classes(y)
-        weights, l2 = self._weighted(X, y, codes, sample_weight)
+        self.classes_, codes, weights = self._labelled(X, y, sample_weight)
         with quiet(), use_threads(self.n_jobs):
-            rows, ridge = equilibrated(X, weights, self.fit_intercept, l2, self.device)
+            rows, codes, weights = weighted(X, codes, weights, self.device)
+            l2 = self._ridge_weight(weights)
+            rows, ridge = equilibrated(rows, weights, self.fit_intercept, l2)
             columns, K = rows.columns, len(self.classes_)
             raw = self._last_solution((1 if K == 2 else K, X.shape[1]))
             problem = self._problem(rows, codes, ridge, weights)
@@ -186,21 +190,51 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             history_=result.trace.as_dict(),
         )
 
-    def _weighted(
-        self, X: Any, y: Any, codes: NDArray[np.intp], sample_weight: Any
-    ) -> tuple[Array, float]:
-        """Weights of the rows, those of the classes included, and of the ridge."""
+    def _labelled(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[NDArray[Any], NDArray[np.intp], Array]:
+        """Labels of rows with a weight, their codes, and weights with the classes'.
+
+        A label of which all rows have weight 0, or whose class has, is none.
+        """
         weights = checked_weights(sample_weight, X)
-        _check_every_class(self.classes_, codes, weights)
-        if self.class_weight is not None:
+        kept = used_rows(weights)
+        used: Any = slice(None) if kept is None else kept
+        labels, codes = _classes(y[used])
+        by_class = np.ones(len(labels))
+        if isinstance(self.class_weight, str):  # "balanced", by weight
+            mass = np.bincount(codes, weights[used])
+            by_class = mass.sum() / (len(labels) * mass)
+        elif self.class_weight is not None:
+            known = self.class_weight
+            if kept is not None:  # what is said of an absent label is no mistake
+                absent = set(np.unique(y).tolist()) - set(labels.tolist())
+                known = {k: v for k, v in known.items() if k not in absent}
             given = f"weights of labels that y has, got {shown(self.class_weight)}"
             with naming("class_weight", given):
-                by_class = compute_class_weight(
-                    self.class_weight, classes=self.classes_, y=y
-                )
-            weights = weights * by_class[codes]
-        l2 = 1.0 / (self.C * weights.sum()) if self.alpha is None else self.alpha
-        return weights, float(l2)
+                by_class = compute_class_weight(known, classes=labels, y=labels)
+        if not np.all((by_class >= 0.0) & (by_class < np.inf)):
+            raise ValueError(
+                "class_weight must hold finite weights >= 0, got "
+                f"{shown(self.class_weight)}"
+            )
+        there = by_class > 0.0
+        if np.sum(there) < 2:
+            raise ValueError(
+                "y must hold two classes or more with rows of positive weight, got "
+                f"one class: {labels[there]!r}"
+            )
+        if kept is None and np.all(by_class == 1.0):
+            return labels, codes, weights
+        every, total = np.zeros(len(y), dtype=np.intp), np.zeros(len(y))
+        every[used] = (np.cumsum(there) - 1)[codes]
+        total[used] = weights[used] * by_class[codes]
+        return labels[there], every, total
+
+    def _ridge_weight(self, weights: Array) -> float:
+        return float(
+            1.0 / (self.C * weights.sum()) if self.alpha is None else self.alpha
+        )
 
     def decision_function(self, X: Any) -> Array:
         """Return ``x'w + b`` for every row, one column per class if more than two.
@@ -269,7 +303,8 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
         keys of `SOLVERS`, in the table of the README; some are not for every problem
         and say so. Or a solver object with parameters of your own.
     class_weight : dict or "balanced", optional
-        Weights of the classes; "balanced" makes them inverse to the frequencies.
+        Weights of the classes, 1 for those not named; "balanced" makes them inverse to
+        the sums of the sample weights. A class of weight 0 is left out.
     warm_start : bool, default False
         Start from the last solution, unless zero is better for these data. Where the
         fit from there does not converge, it is made from zero as well and the better
@@ -370,14 +405,19 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
         X, y = validated(self, X, y, reset=False)
         if on_device(X):
             X = host_array(X)  # factors of the rows are made on the host
-        with naming("y", f"labels of the kind {self.classes_.dtype}"):
-            codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
-        if not np.all(self.classes_[codes] == y):
+        labels, codes, weights = self._labelled(X, y, sample_weight)
+        if not np.all(np.isin(labels, self.classes_)):
             raise ValueError(
                 "y must hold labels of the fit, got labels that it has not seen"
             )
-        weights, l2 = self._weighted(X, y, codes, sample_weight)
-        rows, ridge = equilibrated(X, weights, self.fit_intercept, l2)
+        if len(labels) < len(self.classes_):
+            raise ValueError(
+                "y must hold rows of positive weight of every class of the fit, got "
+                f"none of {np.setdiff1d(self.classes_, labels)!r}"
+            )
+        rows, codes, weights = weighted(X, codes, weights)
+        l2 = self._ridge_weight(weights)
+        rows, ridge = equilibrated(rows, weights, self.fit_intercept, l2)
         problem = self._problem(rows, codes, ridge, weights)
         pairs = zip(self.coef_, self.intercept_, strict=True)
         W = np.array([rows.columns.from_raw(*pair) for pair in pairs])
@@ -512,20 +552,3 @@ def _classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
         check_classification_targets(y)
     labels, codes = np.unique(y, return_inverse=True)
     return labels, codes
-
-
-def _check_every_class(
-    classes: NDArray[Any], codes: NDArray[np.intp], weights: Array
-) -> None:
-    """A class without weight would have an intercept of minus infinity."""
-    mass = np.bincount(codes, weights, minlength=len(classes))
-    if np.sum(mass > 0.0) < 2:
-        raise ValueError(
-            "y must hold two classes or more with rows of positive weight, got one "
-            f"class: {classes[mass > 0.0]!r}"
-        )
-    if np.any(mass == 0.0):
-        raise ValueError(
-            "sample_weight must be positive for a row of every class of y, but it is 0 "
-            f"for all rows of {classes[mass == 0.0]!r}: leave these rows out"
-        )

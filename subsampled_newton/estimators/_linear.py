@@ -25,6 +25,7 @@ from subsampled_newton.estimators._base import (
     seed_of,
     start_from,
     validated,
+    weighted,
 )
 from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import SQUARED
@@ -79,7 +80,8 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
             Targets. They share the factorisation of X. A column (n_samples, 1) is a
             matrix of one target: ``coef_`` and predictions then have two dimensions.
         sample_weight : array-like of shape (n_samples,), optional
-            Weights >= 0; weight 0 removes a row, weight k repeats it.
+            Weights >= 0; weight 0 removes a row, whatever it holds, weight k repeats
+            it.
 
         Returns
         -------
@@ -100,12 +102,12 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         fits: list[_Fit] = []
         try:
             with quiet(), use_threads(self.n_jobs):
+                rows, targets, weights = weighted(X, targets, weights, self.device)
                 rows, ridge = equilibrated(
-                    X,
+                    rows,
                     weights,
                     self.fit_intercept,
                     self._penalty() / weights.sum(),
-                    self.device,
                 )
                 for k, target in enumerate(targets.T):
                     last = None
@@ -346,8 +348,9 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
                 f"{y.shape} and coefficients of shape {self.coef_.shape}"
             )
         weights = checked_weights(sample_weight, X)
-        rows, ridge = equilibrated(X, weights, self.fit_intercept, 0.0)
         target = y.astype(np.float64)
+        rows, target, weights = weighted(X, target, weights)
+        rows, ridge = equilibrated(rows, weights, self.fit_intercept, 0.0)
         problem = LinearModel(SQUARED, rows, target, l2=ridge, sample_weight=weights)
         w = rows.columns.from_raw(self.coef_, float(self.intercept_))
         estimate = self.coef_

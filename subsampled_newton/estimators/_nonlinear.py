@@ -37,6 +37,7 @@ from subsampled_newton.nonlinear_model import (
     NonlinearPoint,
 )
 from subsampled_newton.parameters import real_array, shown
+from subsampled_newton.picked import used_rows
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._result import Result, Status
 from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -180,7 +181,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
             Targets. Without them the function is the residual.
         sample_weight : array-like of shape (n_samples,), optional
             Weights >= 0, for the parameters as if rows were repeated, for the standard
-            errors as inverse variances.
+            errors as inverse variances. Rows of weight 0 are left out.
 
         Returns
         -------
@@ -202,6 +203,10 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         weights = checked_weights(sample_weight, X)
         what = "be a vector of finite numbers"
         start = real_array("start", self.start, what=what).astype(np.float64)
+        kept = used_rows(weights)
+        if kept is not None:
+            X, weights = X[kept], weights[kept]
+            y = None if y is None else y[kept]
         if start.ndim != 1 or not (len(start) and np.all(np.isfinite(start))):
             raise ValueError(f"start must {what}, got {shown(start.tolist())}")
         solver = self.solver
@@ -236,8 +241,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
                 lost = point.undetermined
                 status = Status.RANK_DEFICIENT if lost else Status.SMALL_STEP
                 result = replace(result, status=status)
-            freedom = np.count_nonzero(weights) - len(start)
-            variance, covariance = _statistics(point, int(freedom))
+            variance, covariance = _statistics(point, len(weights) - len(start))
             result = account.of(result)
             if not isinstance(solver, LevenbergMarquardt):  # a number for every row
                 result = result.detached()

@@ -9,6 +9,7 @@ from subsampled_newton._smoothness import GRAM_MAX_PARAMS
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.nonlinear_model import NonlinearModel
 from subsampled_newton.parameters import shown
+from subsampled_newton.picked import PickedRows
 from subsampled_newton.problem import FiniteSum, check_problem
 from subsampled_newton.solvers._sizes import Fixed, sketch_size
 
@@ -74,7 +75,9 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     the Hessian sample or, with an intercept and if those are more, n / 16 rows and at
     most 4096 (of small data 65536 numbers) for ``suboptimality_bound``. Sketches have
     their own rows, QR factorisations a block of 8 p rows for each thread.
-    With rows on a GPU, b is 0.
+    With rows on a GPU, b is 0. Where some rows have weight 0, the others are gathered:
+    up to 32 MB in a copy, more in pieces of 32 MB; solvers that read single rows (SAG,
+    SAGA, SVRG, SDCA, SGD) copy all of them.
 
     The function of a `FiniteSum` of your own is not counted.
 
@@ -125,7 +128,22 @@ def memory_needed(problem: FiniteSum, solver: object) -> int:
     if name == "FactoredNewton" or vars(solver).get("method") in ("auto", "qr"):
         numbers += 4 * threads * min(max(512, 8 * p), n) * (p + 1)
     total: int = 8 * numbers + _sample_bytes(problem, solver)
-    return total
+    return total + gathered_bytes(problem, solver)
+
+
+def gathered_bytes(problem: FiniteSum, solver: object) -> int:
+    """Bytes of the rows that have a weight, where others have none.
+
+    A copy of them up to 32 MB, then as much at a time; but solvers that read single
+    rows copy all of them.
+    """
+    if not isinstance(problem, LinearModel):
+        return 0
+    rows = problem.rows
+    single = type(solver).__name__ in ("SAG", "SAGA", "SVRG", "SDCA", "SGD")
+    if isinstance(rows, PickedRows) and single:
+        return rows.n_rows * rows.row_bytes
+    return rows.gathered_bytes
 
 
 def device_memory_needed(problem: FiniteSum, solver: object) -> int:

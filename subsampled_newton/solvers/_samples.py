@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from subsampled_newton.data import CSRRows, DenseRows
 from subsampled_newton.kernels import draws, epochs, lagged
-from subsampled_newton.kernels.rows import COLUMN_MAJOR
+from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR
 from subsampled_newton.linear_model import LinearModel
+from subsampled_newton.picked import PickedRows
 from subsampled_newton.problem import FiniteSum
 from subsampled_newton.sample_losses import DualLoss, SampleLoss, sample_loss
 from subsampled_newton.softmax_model import SoftmaxModel
@@ -196,13 +198,13 @@ def check_problem(problem: FiniteSum, solver: str) -> LinearModel:
     if not isinstance(problem, LinearModel):
         raise TypeError(f"{solver} needs a LinearModel, got {type(problem).__name__}")
     rows = problem.rows
-    if not isinstance(rows, DenseRows | CSRRows):
+    if not isinstance(rows, DenseRows | CSRRows | PickedRows):
         raise TypeError(
             f"{solver} reads single rows and needs them in the memory of the host, "
             f"dense or CSR, got {type(rows).__name__}: use device='cpu', or a solver "
             "that reads all rows at a time, such as SubsampledNewton or LBFGS"
         )
-    if isinstance(rows, CSRRows) and np.any(rows.columns.shift):
+    if rows.layout is CSR and np.any(rows.columns.shift):
         raise TypeError(
             f"{solver} needs sparse rows without a shift: centred rows are dense. "
             "Make the Columns with shift 0, or X dense"
@@ -215,6 +217,10 @@ def samples_of(problem: LinearModel, norms: Array | None = None) -> Samples:
 
     ``norms`` takes the place of the squared norms, which then need no read.
     """
+    rows = problem.rows
+    if isinstance(rows, PickedRows):
+        problem = copy.copy(problem)
+        problem.rows = rows.compact
     weights = problem.weights
     if norms is None:
         norms = problem.rows.row_norms()
