@@ -40,6 +40,8 @@ STACK = 512
 UNDETERMINED = 1e-13
 """Singular values below this fraction of the largest, of the Jacobian with columns of
 length one, are rounding: a combination of the parameters has no effect."""
+TINY = float(np.finfo(np.float64).tiny)
+"""Sums of squares below this have lost digits."""
 STATIONARY = 1e-6
 """A point where F stands still has converged only below this cosine."""
 
@@ -260,14 +262,16 @@ class NonlinearModel(FiniteSum):
         """
         assert isinstance(point, NonlinearPoint)
         _ = point.gradient  # counted: this is one, in other units
-        projection = float(np.linalg.norm(point.factor.projection))
-        if not math.isfinite(projection):
+        projection, rounding = _norm(point.factor.projection), point.rounding
+        if not math.isfinite(projection + rounding + point.value):
             return math.nan
         if point.undetermined:
             return 1.0
-        if projection <= point.rounding:
+        if projection <= rounding:
             return 0.0
-        return min(1.0, projection / math.sqrt(point.residual_norm_squared))
+        squares = point.residual_norm_squared
+        # Where squares leave float64, they tell nothing.
+        return min(1.0, projection / math.sqrt(squares)) if squares > TINY else math.nan
 
 
 class _Evaluated(NamedTuple):
@@ -326,7 +330,7 @@ class NonlinearPoint:
 
         _parallel.run(block, len(edges) - 1)
         p.work.rows_read += n
-        return _Evaluated(residual, J, math.sqrt(_square(sizes)))
+        return _Evaluated(residual, J, _norm(sizes))
 
     @property
     def residual(self) -> Array:
@@ -377,13 +381,16 @@ class NonlinearPoint:
     @cached_property
     def column_norms(self) -> Array:
         """Lengths of the columns of the Jacobian."""
-        norms: Array = np.linalg.norm(self.factor.R, axis=0)
+        R = self.factor.R
+        norms: Array = np.linalg.norm(R, axis=0)
+        for j in np.flatnonzero(~((norms > 1e-150) & (norms < 1e150))):
+            norms[j] = _norm(R[:, j])
         return norms
 
     @cached_property
     def reciprocal_condition(self) -> float:
         """Of the Jacobian with columns of length one; 0 if a column vanishes."""
-        if not np.all(self.column_norms > 0.0):
+        if not np.all((self.column_norms > 0.0) & (self.column_norms < np.inf)):
             return 0.0
         s = np.linalg.svd(self.factor.R / self.column_norms, compute_uv=False)
         return float(s[-1] / s[0])
@@ -396,7 +403,7 @@ class NonlinearPoint:
     @cached_property
     def rounding(self) -> float:
         """Level of rounding of the residuals: of predictions and of parameters."""
-        by_parameter = math.sqrt(_square(self.column_norms * self.w))
+        by_parameter = _norm(self.column_norms * self.w)
         return EPS * math.hypot(self._evaluated.size, by_parameter)
 
     @property
@@ -415,6 +422,28 @@ class NonlinearPoint:
             data = float(np.sum((a - b) * (a + b))) / p.n_samples
             ridge = float(p.l2 @ ((self.w - other.w) * (self.w + other.w)))
             return 0.5 * (data + ridge)
+
+    def curvature(self) -> Array:
+        """Hessian of half the sum of squares, by central differences of the Jacobian.
+
+        The second derivatives of dual numbers would have to be compiled first, which
+        takes longer than most fits.
+        """
+        p, r = self.problem, self.residual
+        size, step = self.column_norms, EPS ** (1.0 / 3.0)
+        # Steps that change predictions, and parameters, by the same small part.
+        with quiet(all="ignore"):
+            h = step * self._evaluated.size / size
+        known = np.abs(self.w) > 0.0
+        h = np.where(known, np.minimum(h, step * np.abs(self.w)), h)
+        S = np.zeros((p.n_params, p.n_params))
+        for j in np.flatnonzero((h > 0.0) & (h < np.inf)):
+            e = np.zeros(p.n_params)
+            e[j] = h[j]
+            up, down = p.at(self.w + e), p.at(self.w - e)
+            S[j] = (up.jacobian - down.jacobian).T @ r / (up.w[j] - down.w[j])
+        H: Array = self.factor.R.T @ self.factor.R + 0.5 * (S + S.T)
+        return H
 
     def second_along(self, direction: Array) -> Array:
         """Second derivatives of `residual` along a direction."""
@@ -534,6 +563,17 @@ def _square(x: Array) -> float:
     """Sum of squares, in the same order for every number of threads."""
     with quiet(all="ignore"):
         return float(np.sum(x * x))
+
+
+def _norm(x: Array) -> float:
+    """Euclidean norm, also where the squares overflow or underflow."""
+    norm = math.sqrt(_square(x))
+    if 1e-150 < norm < 1e150 or math.isnan(norm):
+        return norm
+    unit = float(np.abs(x).max(initial=0.0))
+    if not 0.0 < unit < math.inf:
+        return unit
+    return unit * math.sqrt(_square(x / unit))
 
 
 def _block(X: NDArray[Any], rows: slice) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from problems import gaussian, logistic
+from scipy.optimize import least_squares
 
 from datasets.nist import load_nist
 from subsampled_newton import (
@@ -21,6 +22,7 @@ from subsampled_newton import (
     tukey,
 )
 from subsampled_newton.nonlinear_model import NonlinearModel
+from subsampled_newton.solvers import levenberg_marquardt
 from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
 
 
@@ -205,7 +207,6 @@ def test_status_of_parameters_that_are_not_determined():
     ("name", "start", "arguments"),
     [
         ("BoxBOD", 0, {"radius": 100.0}),  # the rate goes to infinity
-        ("MGH17", 0, {"patience": 50}),  # one rate is left behind on a plateau
         ("Eckerle4", [1.0, 1.0, 900.0], {}),  # the peak is far from all data
     ],
 )
@@ -215,6 +216,174 @@ def test_run_that_goes_astray_is_not_called_converged(name, start, arguments):
     w0 = p.starts[start] if isinstance(start, int) else start
     result = minimize(problem, LevenbergMarquardt(**arguments), w0, max_iter=400)
     assert result.status is Status.RANK_DEFICIENT
+
+
+def growth(p, x):
+    return p[0] / (1.0 + math.exp(-p[1] * (x[0] - p[2])))
+
+
+def arrhenius(p, x):
+    return p[0] * math.exp(-p[1] / (8.314 * x[0]))
+
+
+def two_decays(p, x):
+    return p[0] * math.exp(-p[1] * x[0]) + p[2] * math.exp(-p[3] * x[0])
+
+
+def bell(p, x):
+    return math.exp(-((x[0] - p[0]) ** 2))
+
+
+def line(p, x):
+    return p[0] * x[0]
+
+
+TEN = np.arange(1.0, 11.0)[:, None]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [(5, 3, 30), (1, 1, 60), (5, 5, 40), (20, 2, 30), (1, 1, -20), (10, 0.1, -20)],
+)
+def test_no_run_ends_above_its_start(start):
+    y = 8.0 / (1.0 + np.exp(-(TEN[:, 0] - 5.0)))
+    problem = NonlinearModel(growth, TEN, y, 3)
+    states = []
+    result = minimize(
+        problem, LevenbergMarquardt(), start, max_iter=300, callback=states.append
+    )
+    values = np.array([state.point.value for state in states])
+    lowest = np.minimum.accumulate(values)
+    assert np.all(values <= lowest * (1.0 + 1e-13) + 1e-25)
+    assert result.converged == (result.value < 1e-20)
+
+
+@pytest.mark.parametrize(
+    ("truth", "start"), [((1e4, 5e4), (1.0, 1.0)), ((1e12, 9e4), (1.0, 1e4))]
+)
+def test_columns_that_were_longer_by_many_orders_keep_their_rank(truth, start):
+    T = np.linspace(300.0, 500.0, 20)
+    y = arrhenius_of(truth, T) * (1.0 + 0.02 * np.sin(5.0 * np.arange(20)))
+    result = minimize(
+        NonlinearModel(arrhenius, T[:, None], y, 2),
+        LevenbergMarquardt(),
+        start,
+        tol=1e-10,
+        max_iter=1000,
+    )
+    reference = least_squares(
+        lambda p: (arrhenius_of(p, T) - y) / y.max(),
+        truth,
+        method="lm",
+        x_scale="jac",
+        ftol=1e-15,
+        xtol=1e-15,
+    )
+    assert result.status is Status.CONVERGED
+    np.testing.assert_allclose(result.w, reference.x, rtol=1e-5)
+
+
+def arrhenius_of(p, T):
+    return p[0] * np.exp(-p[1] / (8.314 * T))
+
+
+@pytest.mark.parametrize("rate", [50.0, 200.0, 350.0, 700.0])
+def test_parameter_without_effect_does_not_hold_up_the_others(rate):
+    y = 3.0 * np.exp(-TEN[:, 0]) + 2.0 + 0.01 * np.sin(9.0 * TEN[:, 0])
+    result = minimize(
+        NonlinearModel(decay, TEN, y, 3), LevenbergMarquardt(), [1, rate, 0]
+    )
+    assert result.status is Status.RANK_DEFICIENT
+    assert result.w[2] == pytest.approx(y.mean(), rel=1e-9)
+
+
+def test_start_on_a_plateau_keeps_a_radius_that_can_leave_it():
+    y = 3.0 * np.exp(-TEN[:, 0])
+    problem = NonlinearModel(lambda p, x: p[0] * math.exp(-p[1] * x[0]), TEN, y, 2)
+    result = minimize(problem, LevenbergMarquardt(), [1.0, 50.0], tol=1e-9)
+    assert result.status is Status.CONVERGED
+    np.testing.assert_allclose(result.w, [3.0, 1.0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-170, 1e-160, 1e153, 1e154, 1e160])
+def test_squares_that_leave_float64_are_not_called_converged(unit):
+    problem = NonlinearModel(line, TEN, unit * np.sin(TEN[:, 0]), 1)
+    result = minimize(problem, LevenbergMarquardt(), [0.7 * unit])
+    assert result.status is Status.NON_FINITE
+
+
+@pytest.mark.parametrize("unit", [1e-150, 1.0, 1e150])
+def test_units_do_not_matter_as_far_as_squares_go(unit):
+    y = np.sin(TEN[:, 0])
+    problem = NonlinearModel(line, TEN, unit * y, 1)
+    result = minimize(problem, LevenbergMarquardt(), [0.7 * unit], tol=1e-10)
+    assert result.status is Status.CONVERGED
+    best = float(TEN[:, 0] @ y / (TEN[:, 0] @ TEN[:, 0]))
+    assert result.w[0] / unit == pytest.approx(best, rel=1e-12)
+
+
+def test_symmetric_start_is_left():
+    t = np.linspace(0.0, 4.0, 30)
+    y = (
+        3.0 * np.exp(-0.5 * t)
+        + 2.0 * np.exp(-3.0 * t)
+        + 0.01 * np.sin(7 * np.arange(30))
+    )
+    problem = NonlinearModel(two_decays, t[:, None], y, 4)
+    free = minimize(problem, LevenbergMarquardt(), [1.0, 0.3, 1.0, 2.0], tol=1e-10)
+    result = minimize(problem, LevenbergMarquardt(), [1.0, 1.0, 1.0, 1.0], tol=1e-10)
+    assert result.status is Status.CONVERGED
+    assert result.value == pytest.approx(free.value, rel=1e-12)
+    assert result.certificate.ok
+
+
+def test_maximum_is_left_and_the_minimum_has_a_certificate():
+    u = np.linspace(-5.0, 5.0, 41)
+    y = np.exp(-((u - 1.5) ** 2)) + np.exp(-((u + 1.5) ** 2))
+    problem = NonlinearModel(bell, u[:, None], y, 1)
+    top = problem.at([0.0])
+    assert problem.gradient_norm(top) < 1e-14  # by symmetry
+    result = minimize(problem, LevenbergMarquardt(), [0.0], tol=1e-10)
+    assert result.status is Status.CONVERGED
+    assert abs(result.w[0]) == pytest.approx(1.4632, abs=1e-3)
+    assert result.value < 0.6 * top.value
+    assert result.certificate.ok
+    # The Hessian of half the sum of squares over J'J: 1 where residuals vanish.
+    h, J = 1e-4, problem.at(result.w).column_norms[0]
+    F = [41 * problem.at(result.w + k * h).value for k in (-1, 0, 1)]
+    curvature = (F[0] - 2.0 * F[1] + F[2]) / h**2
+    assert result.certificate.smallest_eigenvalue == pytest.approx(
+        curvature / J**2, rel=1e-5
+    )
+
+
+def test_second_order_matrix_is_that_of_dual_numbers():
+    problem = fit(scale=[0.5, 2.0, 1.0])
+    w = np.array([3.0, 0.8, -0.2])
+    point = problem.at(w)
+    H = np.column_stack([problem.hess_vec(w, None, e) for e in np.eye(3)])
+    np.testing.assert_allclose(point.curvature() / 50, H, rtol=1e-7, atol=1e-9)
+
+
+def test_no_certificate_on_samples_and_for_what_costs_too_much(monkeypatch):
+    problem = fit()
+    sampled = minimize(problem, LevenbergMarquardt(0.5), START, seed=0)
+    assert sampled.certificate is None
+    monkeypatch.setattr(levenberg_marquardt, "CHECKED", 2 * 50 * 3 - 1)
+    large = minimize(problem, LevenbergMarquardt(), START)
+    assert large.status is Status.CONVERGED
+    assert large.certificate is None
+
+
+def test_plateau_of_negative_curvature_is_left():
+    p = load_nist("MGH17")
+    problem = NonlinearModel(p.model, p.X, p.y, len(p.params))
+    # One rate is left behind, and comes back.
+    result = minimize(
+        problem, LevenbergMarquardt(patience=50), p.starts[0], max_iter=400
+    )
+    assert result.status is Status.CONVERGED
+    assert 2.0 * len(p.y) * result.value == pytest.approx(p.sum_of_squares, rel=1e-9)
 
 
 def test_status_small_step_on_wrong_derivatives():

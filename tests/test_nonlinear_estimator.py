@@ -212,6 +212,19 @@ def test_as_many_rows_as_parameters_leave_no_variance():
     assert np.all(np.isnan(model.std_errors_))
 
 
+@pytest.mark.parametrize("start", [[1.0], [1.0, 1.0], [3.0, 1.0]])
+def test_derivative_that_is_not_finite_at_the_start_is_a_status(start):
+    def root(p, x):
+        factor = 2.0 if len(p) == 1 else p[1]
+        return factor * math.sqrt(x[0] - p[0])
+
+    X = np.arange(1.0, 11.0)[:, None]
+    with pytest.warns(ConvergenceWarning, match="NON_FINITE"):
+        model = NonlinearLeastSquares(root, start).fit(X, np.sqrt(X[:, 0]))
+    assert np.array_equal(model.params_, start)
+    assert np.all(np.isnan(model.std_errors_))
+
+
 def test_lives_with_pandas_pickle_and_a_grid():
     X, y = linear_data()
     frame = pd.DataFrame(X, columns=list("abc"))

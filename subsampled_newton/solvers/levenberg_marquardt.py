@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subsampled_newton.certificate import Certificate
 from subsampled_newton.nonlinear_model import (
     STATIONARY,
     UNDETERMINED,
@@ -34,6 +35,14 @@ NEAR, BETTER = 0.1, 1.5
 """Where the gradient is below this, Newton's model is taken once it has predicted the
 decrease so many times better."""
 ACCEPT = 1e-4
+GROWN = 1e4
+"""Columns that grow by more take the radius, which is in their units, with them."""
+NEGATIVE = 1e-6
+"""Eigenvalues below minus this, of the Hessian in units in which the columns of the
+Jacobian have length one, are negative curvature and not rounding of differences."""
+CHECKED = 1 << 21
+"""Rows of the Jacobian that are evaluated for the Hessian at the end: tenths of a
+second."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,10 @@ class LevenbergMarquardtState(State):
     """Largest lengths so far of the columns of the Jacobian."""
     newton: bool = False
     """Whether the next model is that of Newton's method."""
+    risen: float = 0.0
+    """Increase of F, in steps below its rounding, since it was lowest."""
+    without: bool = False
+    """Whether the next model leaves out parameters whose effect cannot be seen."""
 
 
 class _Model(NamedTuple):
@@ -93,6 +106,13 @@ class LevenbergMarquardt:
        and changes the radius;
     3. D holds the largest lengths of the columns of J so far, so that the method does
        not depend on the units of the parameters.
+
+    F never rises beyond its rounding. Where the iterations end, the Hessian, by
+    differences of J, tells minima from saddle points and maxima, which symmetric starts
+    lead to: they are left along its direction of negative curvature. The result carries
+    a certificate, whose eigenvalue and direction are those of ``D^-1 H D^-1`` with the
+    Hessian H of half the sum of squares and with the lengths D of the columns of J at
+    the end; none for more than two million rows of J, 2 n p, or on samples.
 
     After ``patience`` iterations exact second derivatives help twice: as the geodesic
     acceleration of the step in a curved valley [2]_, and as Newton's method where full
@@ -156,15 +176,12 @@ class LevenbergMarquardt:
         second = self.patience is not None and sample.rows is None
         late = second and state.iteration + 1 >= (self.patience or 0)
         lengths, model = _model(point, state, sample)
-        radius = state.radius
-        if math.isnan(radius):
-            start = float(np.linalg.norm(lengths * point.w))
-            radius = self.radius * (start or math.sqrt(2.0 * point.value) or 1.0)
+        radius = self._radius(state, lengths)
 
         # Below its rounding F is no guide any more; the gradient still is, and nothing
         # tells against a full step.
         rounding = _rounding(point)
-        flat = _remaining(point, model) <= rounding
+        flat = _remaining(point, model, state.without) <= rounding
         s, mu, iterations = model.step(math.inf if flat else radius)
         norm = float(np.linalg.norm(s))
         slope = float(model.gradient @ s)
@@ -181,7 +198,8 @@ class LevenbergMarquardt:
 
         visible = predicted > rounding
         before = after = problem.gradient_norm(point)
-        accepted = actual > ACCEPT * predicted if visible else abs(actual) < math.inf
+        risen = max(0.0, state.risen - actual)
+        accepted = actual > ACCEPT * predicted if visible else risen <= rounding
         if accepted:
             after = problem.gradient_norm(trial.point)
             accepted = math.isfinite(after) if visible else after < before
@@ -194,13 +212,35 @@ class LevenbergMarquardt:
         newton |= accepted and mu == 0.0 and (state.newton or after > SLOW * before)
         newton &= late
         outcome = None
-        if not accepted:
+        without = state.without and not accepted
+        if not accepted and not state.without and np.any(_unseen(point)):
+            without = True
+        elif not accepted:
             if flat:  # try each model once
                 newton = second and not state.newton
             still = norm <= 4.0 * EPS * float(np.linalg.norm(lengths * point.w))
             if still or (flat and not newton and sample.rows is None):
                 outcome = _verdict(point, flat)
-        if ratio < 0.25 and (visible or not accepted):
+        if outcome is not None and sample.rows is None:
+            escape = _escape(point, certificate_of(point))
+            if escape is not None:
+                return replace(
+                    state,
+                    point=escape,
+                    iteration=state.iteration + 1,
+                    step_size=math.nan,
+                    inner_iterations=iterations,
+                    hessian_rows=sample.n_rows,
+                    radius=math.nan,
+                    newton=False,
+                    risen=0.0,
+                )
+        if without and not state.without:
+            # The step tells nothing about the parameters that can be seen.
+            radius = float(
+                np.fmax(state.radius, self.radius * math.sqrt(2.0 * point.value))
+            )
+        elif ratio < 0.25 and (visible or not accepted):
             radius = _shrunk(min(radius, 10.0 * norm), slope, actual)
         elif mu == 0.0 or ratio >= 0.75:
             radius = 2.0 * norm if norm > 0.0 else radius
@@ -214,7 +254,39 @@ class LevenbergMarquardt:
             radius=radius,
             scale=lengths,
             newton=newton,
+            risen=risen if accepted else state.risen,
+            without=without,
         )
+
+    def certify(
+        self,
+        problem: FiniteSum,
+        state: LevenbergMarquardtState,
+        rng: np.random.Generator,
+    ) -> Certificate | None:
+        """Whether the curvature is nowhere negative where the gradient vanishes."""
+        whole = Fixed(self.hessian_sample).first(problem) == problem.n_samples
+        return certificate_of(state.point) if whole else None
+
+    def escape(
+        self, state: LevenbergMarquardtState, certificate: Certificate
+    ) -> LevenbergMarquardtState:
+        """Leave a saddle point along its direction of negative curvature."""
+        point = _escape(state.point, certificate)
+        if point is None:
+            return state
+        return replace(state, point=point, radius=math.nan, newton=False, risen=0.0)
+
+    def _radius(self, state: LevenbergMarquardtState, lengths: Array) -> float:
+        """Radius in the present units: those of the columns may have changed."""
+        point, radius = state.point, state.radius
+        now = float(np.linalg.norm(lengths * point.w))
+        if math.isnan(radius):
+            return self.radius * (now or math.sqrt(2.0 * point.value) or 1.0)
+        before = 0.0
+        if state.scale is not None:
+            before = float(np.linalg.norm(state.scale * point.w))
+        return radius * now / before if now > GROWN * before > 0.0 else radius
 
     def _correction(
         self,
@@ -243,6 +315,8 @@ def _model(
         root = math.sqrt(point.problem.n_samples)
         R, projection = point.factor.R / root, point.factor.projection / root
         lengths = point.column_norms / root
+        if state.without:
+            R = np.where(_unseen(point), 0.0, R)
     else:
         G = point.hessian(sample, "gauss-newton").dense()
         lengths = np.sqrt(np.maximum(np.diag(G), 0.0))
@@ -257,7 +331,8 @@ def _model(
                 return lengths, model._replace(newton=True)
     if R is not None:
         U, S, Vt = np.linalg.svd(R / scale)
-        S = np.where(S > UNDETERMINED * S[0], S, 0.0)  # noqa: SIM300
+        least = UNDETERMINED if point.undetermined else len(S) * EPS
+        S = np.where(S > least * S[0], S, 0.0)  # noqa: SIM300
         gradient = S * (U.T @ projection)
         order = slice(None, None, -1)  # ascending
         return lengths, _Model(
@@ -292,9 +367,23 @@ def _rounding(point: Point) -> float:
     return float(rounding)
 
 
-def _remaining(point: Point, model: _Model) -> float:
-    """Decrease that Gauss and Newton's step promises without a trust region."""
+def _unseen(point: Point) -> NDArray[np.bool_]:
+    """Parameters whose doubling would not be seen in the residuals, if not all.
+
+    Steps that are to change the residuals change such a parameter by many times its
+    size, which the model knows nothing about: a column that has nearly underflowed
+    would take the whole trust region, and the other parameters would stand still.
+    """
+    unseen = np.zeros(len(point.w), dtype=bool)
     if isinstance(point, NonlinearPoint):
+        least = EPS * math.sqrt(point.residual_norm_squared)
+        unseen = (point.column_norms * np.abs(point.w) <= least) & (point.w != 0.0)
+    return unseen & ~np.all(unseen)
+
+
+def _remaining(point: Point, model: _Model, without: bool) -> float:
+    """Decrease that Gauss and Newton's step promises without a trust region."""
+    if isinstance(point, NonlinearPoint) and not without:
         projection = point.factor.projection
         return 0.5 * float(projection @ projection) / point.problem.n_samples
     kept = model.values > 0.0
@@ -307,6 +396,56 @@ def _shrunk(radius: float, slope: float, actual: float) -> float:
     if actual < 0.0:
         factor = 0.5 * slope / (slope + actual) if math.isfinite(actual) else 0.1
     return max(0.1, factor) * radius
+
+
+def certificate_of(point: Point) -> Certificate | None:
+    """Second-order conditions in the units of the columns of the Jacobian."""
+    if not isinstance(point, NonlinearPoint):
+        return None
+    problem, size = point.problem, point.column_norms
+    if 2 * problem.n_samples * problem.n_params > CHECKED or not np.all(size < np.inf):
+        return None
+    H = point.curvature()
+    size = np.where(size > 0.0, size, 1.0)
+    H = H / size / size[:, None]
+    if not np.all(np.isfinite(H)):
+        return None
+    values, vectors = np.linalg.eigh(H)
+    return Certificate(
+        bool(values[0] >= -NEGATIVE),
+        problem.gradient_norm(point),
+        float(values[0]),
+        math.inf,
+        NEGATIVE,
+        vectors[:, 0],
+        1.0,
+        len(size),
+    )
+
+
+def _escape(point: Point, certificate: Certificate | None) -> NonlinearPoint | None:
+    """A lower point along the direction of negative curvature, None if there is none.
+
+    From steps that change the predictions by as much as the residuals are, down to
+    those whose effect is rounding.
+    """
+    if certificate is None or certificate.ok:
+        return None
+    assert isinstance(point, NonlinearPoint)
+    size = point.column_norms
+    step = certificate.direction / np.where(size > 0.0, size, 1.0)
+    t = math.sqrt(point.residual_norm_squared)
+    # Symmetric points have two equal ways: which one is not left to rounding.
+    step = step * np.sign(step[np.argmax(np.abs(certificate.direction))])
+    least = _rounding(point)
+    while certificate.eps_h * t * t > least * point.problem.n_samples:
+        trials = [point.along(sign * step)(t) for sign in (1.0, -1.0)]
+        gains = [_decrease(point, trial) for trial in trials]
+        best = int(gains[1] > gains[0])
+        if gains[best] > least:
+            return trials[best]
+        t *= 0.5
+    return None
 
 
 def _verdict(point: Point, flat: bool) -> Status:
