@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -26,7 +25,6 @@ from subsampled_newton.estimators._base import (
 )
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
-from subsampled_newton.separation import separable
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import Solver
 from subsampled_newton.solvers._result import Result, Status
@@ -108,13 +106,10 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         X, y = validated(self, X, y)
         problem, best = None, None
         try:
-            problem, w0, l2 = self._prepared(X, y, sample_weight)
+            problem, w0, _ = self._prepared(X, y, sample_weight)
             with quiet(), use_threads(self.n_jobs):
                 result = best = self._minimize(problem, w0)
-                failed = not result.converged
-                if l2 == 0.0 and separable(problem, result.w, failed=failed):
-                    result = replace(result, status=Status.SEPARABLE)
-                else:
+                if result.status is not Status.SEPARABLE:
                     result = self._assured(problem, result)
             self._keep(problem, result)
         except BaseException as error:
