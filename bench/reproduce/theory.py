@@ -20,6 +20,6 @@ EXPERIMENT = Parts(
     "number, as long as directions are solved to 1/sqrt(kappa), which the default "
     "forcing term sees to. Those of trust-region and cubic methods grow far slower "
     "than their bounds. A Hessian sample of the accuracy that the theory asks for "
-    "costs no iterations; a fixed 5 % costs three to four times as many to a small gradient, where full methods are "
-    "quadratic.",
+    "costs no iterations; a fixed 5 % costs three to four times as many to a small "
+    "gradient, where full methods are quadratic.",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -34,7 +33,6 @@ from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
 from subsampled_newton.parameters import is_number, shown
 from subsampled_newton.picked import used_rows
-from subsampled_newton.separation import examined
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import Solver
 from subsampled_newton.solvers._result import Result, Status
@@ -149,13 +147,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         """Result from one start, with a status that says what it is."""
         result = self._minimize(problem, start)
         found.append(result)
-        if l2 == 0.0:
-            failed, most = not result.converged, result.props
-            verdict = examined(problem, result.w, failed=failed, most=most)
-            memory = max(result.memory_bytes, verdict.memory_bytes)
-            result = replace(result, memory_bytes=memory)
-            if verdict.separable:
-                return replace(result, status=Status.SEPARABLE)
+        if result.status is Status.SEPARABLE:
+            return result
         return self._assured(problem, result)
 
     def _prepared(

@@ -38,6 +38,7 @@ from subsampled_newton.nonlinear_model import (
 )
 from subsampled_newton.parameters import real_array, shown
 from subsampled_newton.picked import used_rows
+from subsampled_newton.solvers._advice import advice
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._result import Result, Status
 from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -240,7 +241,9 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
             if result.converged and result.gradient_norm > max(self.tol, STATIONARY):
                 lost = point.undetermined
                 status = Status.RANK_DEFICIENT if lost else Status.SMALL_STEP
-                result = replace(result, status=status)
+                assert result.checkpoint is not None
+                what = advice(status, problem, solver, result.checkpoint.state)
+                result = replace(result, status=status, advice=what)
             variance, covariance = _statistics(point, len(weights) - len(start))
             result = account.of(result)
             if not isinstance(solver, LevenbergMarquardt):  # a number for every row

@@ -164,6 +164,10 @@ class RatioSolver(ABC):
     ) -> float:
         """Size after an attempt, with the norm of the gradient of the model."""
 
+    @abstractmethod
+    def enlarged(self, size: float) -> float:
+        """Size after a step too short to be seen in F."""
+
     def accepts(self, ratio: float) -> bool:
         """Whether a step of this ratio is taken."""
         return ratio >= self.good
@@ -227,13 +231,17 @@ class RatioSolver(ABC):
         if not accepted and state.rejections == MAX_REJECTIONS:
             outcome = Status.SMALL_STEP
         again = (state.rejections + 1) % RESAMPLE == 0
-        if not accepted and not sampled:
-            limited = step.multiplier * norm * norm > predicted
+        # Whether the limit decides how far the step goes: half of what it promises, or
+        # all of it where the Hessian vanishes.
+        limited = step.multiplier * norm * norm > 0.5 * predicted
+        unseen = 0.0 < predicted <= rounding and limited and state.rejections == 0
+        unseen = unseen and not (accepted or sampled or self.paper_compat)
+        if not accepted and not sampled and not unseen:
             if 0.0 < first <= ROUNDING * abs(point.value) and not limited:
                 # A step of another sample may still make the gradient smaller.
                 again = state.rejections < RESAMPLE and not self.paper_compat
                 if not (again and self._samples(problem, state)):
-                    outcome = Status.PRECISION
+                    outcome = Status.STALLED
             elif norm <= EPS * float(np.linalg.norm(point.w)):
                 outcome = Status.SMALL_STEP
         if not accepted:
@@ -247,9 +255,7 @@ class RatioSolver(ABC):
             gradient_estimate=gradient_norm if sampled else None,
             value_estimate=trial.value if accepted else point.value,
             outcome=outcome,
-            size=self.resized(state.size, ratio, step, gradient_norm)
-            if norm > 0.0
-            else state.size,
+            size=self._next_size(state.size, ratio, step, gradient_norm, unseen),
             ratio=ratio,
             step_norm=norm,
             decrement=first,
@@ -257,6 +263,8 @@ class RatioSolver(ABC):
         if accepted:
             evidence = self._evidence(problem, state, step, line)
             return self._moved(problem, state, trial.point, evidence)
+        if unseen:  # no verdict about the model, only about the limit
+            return state
         rejections = state.rejections + 1
         state = replace(state, rejections=rejections)
         if self.adaptive_gradient == "inverse-step" and rejections <= MAX_REJECTIONS:
@@ -304,6 +312,20 @@ class RatioSolver(ABC):
             sample=None,
             model=None,
         )
+
+    def _next_size(
+        self,
+        size: float,
+        ratio: float,
+        step: Step,
+        gradient_norm: float,
+        unseen: bool,
+    ) -> float:
+        if unseen:
+            return self.enlarged(size)
+        if not np.any(step.vector):
+            return size
+        return self.resized(size, ratio, step, gradient_norm)
 
     def model_curvature(self, step: Step, slope: float, size: float) -> float:
         """``s'H_S s`` from the decrease that the model predicts."""

@@ -311,10 +311,12 @@ def _model(
 ) -> tuple[Array, _Model]:
     """Largest lengths of the columns so far, and the model at the point."""
     R = G = None
+    least = 0.0
     if isinstance(point, NonlinearPoint) and sample.rows is None:
         root = math.sqrt(point.problem.n_samples)
         R, projection = point.factor.R / root, point.factor.projection / root
         lengths = point.column_norms / root
+        least = UNDETERMINED if point.undetermined else len(lengths) * EPS
         if state.without:
             R = np.where(_unseen(point), 0.0, R)
     else:
@@ -331,7 +333,6 @@ def _model(
                 return lengths, model._replace(newton=True)
     if R is not None:
         U, S, Vt = np.linalg.svd(R / scale)
-        least = UNDETERMINED if point.undetermined else len(S) * EPS
         S = np.where(S > least * S[0], S, 0.0)  # noqa: SIM300
         gradient = S * (U.T @ projection)
         order = slice(None, None, -1)  # ascending
@@ -460,4 +461,4 @@ def _verdict(point: Point, flat: bool) -> Status:
         gone = bool(np.any((effect <= least) & (point.w != 0.0)))
         if not flat and (gone or point.reciprocal_condition <= math.sqrt(EPS)):
             return Status.RANK_DEFICIENT
-    return Status.PRECISION if flat else Status.SMALL_STEP
+    return Status.STALLED if flat else Status.SMALL_STEP

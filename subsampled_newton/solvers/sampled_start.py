@@ -20,7 +20,7 @@ from subsampled_newton.solvers._driver import (
     Solver,
     State,
     check_solver,
-    minimize,
+    run,
 )
 from subsampled_newton.solvers.trust_region import TrustRegion
 
@@ -81,7 +81,7 @@ class SampledStart:
             part = problem.restrict(sample.rows)
             first = part.gradient_norm(part.at(point.w))
             tol = ACCURACY * math.sqrt(d / sample.n_rows) * first
-            found = minimize(
+            found = run(
                 part, self.start, point.w, tol=tol, max_iter=MAX_STEPS, seed=rng
             )
             trial = problem.at(found.w)
