@@ -104,7 +104,9 @@ def leverage_scores(
         R = cholesky_qr(rows, ridge)
         return rows.projected_norms(scipy.linalg.lapack.dtrtri(R)[0])
     if rng is None:
-        raise ValueError("rng must be a numpy.random.Generator for method='sketch'")
+        raise ValueError(
+            "rng must be a numpy.random.Generator for method='sketch', got None"
+        )
     return sketched_leverage(rows, ridge, rng, eps=eps)
 
 

@@ -91,8 +91,11 @@ def check_number(
         or (finite and math.isinf(value))
     ):
         kind = "a finite number" if finite and bounds[0] == ">" else "a number"
-        either = "None or " if optional else f"one of {rules} or " if rules else ""
-        raise ValueError(f"{name} must be {either}{kind} {bounds}, got {shown(value)}")
+        either = f"one of {rules} or " if rules else ""
+        none = " or None" if optional else ""
+        raise ValueError(
+            f"{name} must be {either}{kind} {bounds}{none}, got {shown(value)}"
+        )
 
 
 def check_count(

@@ -258,7 +258,7 @@ def test_other_data_than_those_of_the_fit_are_refused():
     ):
         with pytest.raises(ValueError, match="must be those of the fit"):
             model.std_errors(*wrong)
-    with pytest.raises(ValueError, match="labels that the fit has not seen"):
+    with pytest.raises(ValueError, match="y must hold labels of the fit"):
         model.std_errors(X, k)
     with pytest.raises(ValueError, match="features"):
         model.std_errors(X[:, :1], y)

@@ -429,7 +429,7 @@ def test_names_of_solvers_are_for_estimators():
         assert part in text
     assert "got the class LBFGS" in told(minimize, PROBLEM, LBFGS)
     misspelt = told(LogisticRegression(solver="newton_cg").fit, X, SIGNS)
-    assert "got 'newton_cg', perhaps 'newton-cg'" in misspelt
+    assert "Got 'newton_cg', perhaps 'newton-cg'" in misspelt
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)

@@ -403,7 +403,7 @@ def test_bad_arguments_are_named(kwargs, message):
         ({"sampling": "random"}, "sampling must be one of .*got 'random'"),
         ({"linear_solver": "lu"}, "linear_solver must be one of .*got 'lu'"),
         ({"preconditioner": "ssor"}, "preconditioner must be one of .*got 'ssor'"),
-        ({"theta1": 1.0}, r"theta1 must be a number in \(0, 1\), got 1.0"),
+        ({"theta1": 1.0}, r"theta1 must be a number in \(0, 1\) or None, got 1.0"),
         ({"c1": 0.0}, r"c1 must be a number in \(0, 1\), got 0.0"),
         ({"max_inner": 0}, "max_inner must be an integer >= 1, got 0"),
         ({"gradient_sample": 2.0}, r"gradient_sample must be a number in \(0, 1\)"),
@@ -420,11 +420,15 @@ def test_hessian_sample_of_a_wrong_type_is_named():
 
 
 def test_rules_refuse_bad_parameters():
-    with pytest.raises(ValueError, match=r"factor must be > 1, got 1\.0"):
+    with pytest.raises(
+        ValueError, match=r"factor must be a finite number > 1, got 1\.0"
+    ):
         Growing(0.1, 1.0)
-    with pytest.raises(ValueError, match=r"eps must be in \(0, 1\), got 2.0"):
+    with pytest.raises(ValueError, match=r"eps must be a number in \(0, 1\), got 2.0"):
         Spectral(eps=2.0)
-    with pytest.raises(ValueError, match=r"delta must be in \(0, 1\), got 0.0"):
+    with pytest.raises(
+        ValueError, match=r"delta must be a number in \(0, 1\), got 0.0"
+    ):
         Lemma(delta=0.0)
 
 

@@ -210,7 +210,9 @@ class TestSizes:
     def test_probabilities_outside_the_unit_interval_are_refused(
         self, rule, first, expected, bad
     ):
-        with pytest.raises(ValueError, match=r"^eps must be in \(0, 1\), got"):
+        with pytest.raises(ValueError, match=r"^eps must be a number in \(0, 1\), got"):
             rule(first, 10, eps=bad, delta=0.1, n=50)
-        with pytest.raises(ValueError, match=r"^delta must be in \(0, 1\), got"):
+        with pytest.raises(
+            ValueError, match=r"^delta must be a number in \(0, 1\), got"
+        ):
             rule(first, 10, eps=0.5, delta=bad, n=50)

@@ -371,9 +371,9 @@ def test_large_hessians_are_not_formed():
     [
         ({"y": np.zeros(N)}, "y must hold 700 integers, .* got dtype float64"),
         ({"y": np.zeros(3, int)}, r"y must hold 700 integers.*shape \(3,\)"),
-        ({"y": np.tile([-1, 1], N // 2)}, "y must hold classes 0, ..., 1, got -1 to 1"),
+        ({"y": np.tile([-1, 1], N // 2)}, "y must hold classes 0, 1, .* from -1 to 1"),
         ({"n_classes": 2}, "y must hold classes 0, ..., 1, got 0 to 2"),
-        ({"y": np.zeros(N, int)}, "n_classes must be an integer >= 2, got 1"),
+        ({"y": np.zeros(N, int)}, "y must hold two classes or more, got one"),
         ({"l2": np.ones(3)}, r"l2 must be a number or an array of shape \(5,\)"),
     ],
 )

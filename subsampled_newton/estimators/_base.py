@@ -35,6 +35,7 @@ from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
     _check_sample_weight,
+    _check_y,
     assert_all_finite,
     check_consistent_length,
     check_is_fitted,
@@ -68,7 +69,7 @@ from subsampled_newton.linear_model import (
     LinearPoint,
 )
 from subsampled_newton.losses import LOGISTIC, SQUARED
-from subsampled_newton.parameters import check_flag, is_array, shown
+from subsampled_newton.parameters import check_flag, is_array, is_number, shown
 from subsampled_newton.picked import pick, used_rows
 from subsampled_newton.problem import FiniteSum
 from subsampled_newton.solvers._driver import Solver, _now, minimize
@@ -448,19 +449,20 @@ def better(first: Result, second: Result) -> Result:
 
 def refuse_parameters(estimator: Any) -> None:
     """Say in few words what scikit-learn would say in many."""
+    what = f"The 'solver' parameter of {type(estimator).__name__}"
     solver, names = estimator.solver, estimator._parameter_constraints["solver"][0]
     if isinstance(solver, str):
         if solver not in names.options:
             close = difflib.get_close_matches(solver, names.options, 3, 0.5)
             hint = f", perhaps {' or '.join(map(repr, close))}" if close else ""
             raise InvalidParameterError(
-                f"solver must be 'auto', another name of the table in the README, or "
-                f"a solver object as SubsampledNewton(), got {shown(solver)}{hint}"
+                f"{what} must be 'auto', another name of the table in the README, or a "
+                f"solver object as SubsampledNewton(). Got {shown(solver)}{hint}."
             )
     elif isinstance(solver, type) or not hasattr(solver, "step"):
         raise InvalidParameterError(
-            "solver must be a name as 'auto' or 'lbfgs', or a solver object as "
-            f"SubsampledNewton(), got {shown(solver)}"
+            f"{what} must be a name as 'auto' or 'lbfgs', or a solver object as "
+            f"SubsampledNewton(). Got {shown(solver)} instead."
         )
     for name, value in estimator.get_params(deep=False).items():
         if is_array(value) and name != "start":
@@ -502,7 +504,13 @@ def _checked_target(estimator: Any, y: Any, **kwargs: Any) -> Any:
     what = "finite numbers" if kwargs.get("y_numeric") else "labels of classes"
     several = " or (n_samples, n_targets)" if kwargs.get("multi_output") else ""
     with naming("y", f"an array (n_samples,){several} of {what}"):
-        if y is not None and not hasattr(y, "dtype") and not hasattr(y, "iloc"):
+        if y is None:
+            name = type(estimator).__name__
+            raise ValueError(
+                f"This {name} estimator requires y to be passed, but the target y is "
+                "None."
+            )
+        if not hasattr(y, "dtype") and not hasattr(y, "iloc"):
             y = np.asarray(y)
             if y.ndim == 0:
                 raise TypeError(f"got {shown(y[()])}")
@@ -511,15 +519,16 @@ def _checked_target(estimator: Any, y: Any, **kwargs: Any) -> Any:
         # Dates and spans of time would pass as numbers of nanoseconds.
         if kind and kind in wrong:
             raise TypeError(f"got dtype {y.dtype}")
-        checked = validate_data(estimator, "no_validation", y, **kwargs)
+        checked = _check_y(y, estimator=estimator, **kwargs)
         assert_all_finite(checked, input_name="y")
     return checked
 
 
 def refuse_matrix(X: Any, known_csr: bool = False) -> None:
     """Refuse what scikit-learn would take for other numbers, or crash on."""
-    if isinstance(X, str | dict | set) or not any(
-        hasattr(X, name) for name in ("shape", "__len__", "__array__")
+    names = ("shape", "__len__", "__array__")
+    if (isinstance(X, str | dict | set) and not sp.issparse(X)) or not any(
+        hasattr(X, name) for name in names
     ):
         raise TypeError(f"got {shown(X)}")
     if sp.issparse(X):
@@ -567,7 +576,8 @@ def checked_weights(sample_weight: Any, X: Any) -> Array:
         sample_weight = host_array(sample_weight)
     allowed = "an array (n_samples,) of finite numbers >= 0, not all of them 0"
     with naming("sample_weight", allowed):
-        if sample_weight is not None and not hasattr(sample_weight, "iloc"):
+        array = not is_number(sample_weight) and not hasattr(sample_weight, "iloc")
+        if sample_weight is not None and array:
             given, sample_weight = sample_weight, np.asarray(sample_weight)
             if sample_weight.dtype.kind not in "fiubO":
                 many = sample_weight.ndim > 0

@@ -58,9 +58,10 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        if self.alpha is not None and self.C != 1.0:
+        same = bool(np.isinf(self.C)) and self.alpha == 0.0
+        if self.alpha is not None and self.C != 1.0 and not same:
             raise ValueError(
-                "C and alpha must not both be given, as they say the same, got "
+                "C and alpha must not both be given, two sizes of one penalty, got "
                 f"C={self.C!r} and alpha={self.alpha!r}: leave out one"
             )
         if isinstance(self.class_weight, dict):
