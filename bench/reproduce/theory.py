@@ -18,8 +18,8 @@ EXPERIMENT = Parts(
     "The sampling lemma is safe by two orders of magnitude. With leverage samples of "
     "20 d rows the iterations of sub-sampled Newton do not depend on the condition "
     "number, as long as directions are solved to 1/sqrt(kappa), which the default "
-    "forcing term sees to. Those of trust-region and cubic methods grow far slower than their bounds. A Hessian "
-    "sample of the accuracy that the theory asks for costs no iterations; a fixed 5 % "
-    "costs three to four times as many to a small gradient, where full methods are "
-    "quadratic.",
+    "forcing term sees to. Those of trust-region and cubic methods grow far slower "
+    "than their bounds. A Hessian sample of the accuracy that the theory asks for "
+    "costs no iterations; a fixed 5 % costs three to four times as many to a small "
+    "gradient, where full methods are quadratic.",
 )
