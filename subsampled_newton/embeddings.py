@@ -282,7 +282,7 @@ class RowSample(Embedding):
         rng: np.random.Generator,
         scores: Array | None = None,
     ) -> Self:
-        """Draw about ``size`` of n rows, uniformly or in proportion to ``scores``."""
+        """Draw about ``size`` of n rows, uniformly or by scores as in `bernoulli`."""
         _check_sizes(n=n, size=size)
         if scores is None:
             return cls(uniform(n, size, rng), n)

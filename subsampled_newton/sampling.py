@@ -56,10 +56,12 @@ def uniform(n: int, size: int, rng: np.random.Generator) -> Sample:
 
 
 def bernoulli(scores: Array, size: int, rng: np.random.Generator) -> Sample:
-    """Keep row i with probability ``min(1, size p_i)``, p proportional to ``scores``.
+    """Keep row i with probability ``min(1, size p_i)``, p in proportion to ``scores``.
 
-    The number of rows is random with mean at most ``size``. Rows that alone carry a
-    direction are kept with certainty and then have no variance [1]_.
+    Differs from the paper in the probabilities, which are ``0.9 p + 0.1 / n``: a row
+    whose score was stale or zero has at most ten times the uniform weight. The number
+    of rows is random with mean at most ``size``. Rows that alone carry a direction are
+    kept with certainty and then have no variance [1]_.
 
     References
     ----------
@@ -75,10 +77,11 @@ def bernoulli(scores: Array, size: int, rng: np.random.Generator) -> Sample:
 
 
 def with_replacement(scores: Array, size: int, rng: np.random.Generator) -> Sample:
-    """Draw ``size`` rows with replacement, p proportional to ``scores``.
+    """Draw ``size`` rows with replacement, p in proportion to ``scores``.
 
-    The rule of the published non-convex codes; the subspace embedding bounds are stated
-    for it. Rows drawn several times appear once with the sum of their weights.
+    The probabilities are ``0.9 p + 0.1 / n``, as in `bernoulli`. The rule of the
+    published non-convex codes; the subspace embedding bounds are stated for it. Rows
+    drawn several times appear once with the sum of their weights.
     """
     p = _probabilities(scores)
     drawn = np.searchsorted(np.cumsum(p), np.sort(rng.random(size)), side="right")

@@ -79,6 +79,7 @@ FLOORS = {
     "solvers._driver": 4.1,
     "solvers._whitener": 4.1,
     "solvers._fixed_step": 4.2,
+    "solvers._iterative_sketching": 4.25,
     "solvers._polish": 4.2,
     "solvers._ratio": 4.2,
     "solvers._refinement": 4.2,

@@ -89,6 +89,11 @@ class Lemma(Fixed):
         ``(1 - eps) H <= H_S <= (1 + eps) H`` with probability ``1 - delta``.
     bound : {"published", "chernoff"}, default "published"
         With the square of the condition number, as published, or the sharper one.
+
+    Notes
+    -----
+    As in the paper, where ``bound`` is ``"published"``, with the strong convexity of
+    the ridge.
     """
 
     size: float | int = 1.0
@@ -205,6 +210,12 @@ class InverseStep(Fixed):
     ----------
     size : float or int, default 0.05
         First and smallest sample.
+
+    Notes
+    -----
+    Differs from the paper in the start: the first step fixes the constant there, too,
+    but counts as the step of the first sample. After a rejection the sample grows only
+    with ``adaptive_gradient="inverse-step"`` of `CubicRegularization`.
 
     References
     ----------

@@ -54,6 +54,11 @@ class DirectLeastSquares:
     TypeError
         By `minimize`, if the loss is not the squared one.
 
+    Notes
+    -----
+    As in the papers, with columns of norm one; the refinement with conjugate gradients
+    where steps contract slowly is our own.
+
     References
     ----------
     .. [1] A. Bjorck, Numerical Methods for Least Squares Problems, 1996, sections 2.2

@@ -44,6 +44,11 @@ class DualStartNewton:
         news20 at lambda = 1/n reads the data 650 times to a relative error of 1e-10
         instead of 1435 times, reuters 14 times instead of 68.
 
+    Notes
+    -----
+    Differs from the papers in that neither has the combination. Its parts are `SDCA`
+    and `SubsampledNewton`.
+
     References
     ----------
     .. [1] S. Shalev-Shwartz, T. Zhang, Stochastic dual coordinate ascent methods for

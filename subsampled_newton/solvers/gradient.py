@@ -65,6 +65,10 @@ class GradientDescent:
     accepts its first trial; otherwise it is two, and the trials between cost O(n).
     ``inner_iterations`` of the trace counts trials.
 
+    Differs from the papers in the first trial of a search: twice the last step, also in
+    place of a Barzilai-Borwein step where ``s'y`` is not positive. Otherwise as in the
+    papers.
+
     References
     ----------
     .. [1] Y. Nesterov, Introductory lectures on convex optimization, 2004, Theorems

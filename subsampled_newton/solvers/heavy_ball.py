@@ -47,6 +47,10 @@ class HeavyBall:
         b. Default ``((sqrt(kappa) - 1) / (sqrt(kappa) + 1))**2`` with ``kappa = L /
         mu``; needs a problem that is known to be strongly convex.
 
+    Notes
+    -----
+    As in the paper.
+
     References
     ----------
     .. [1] B. T. Polyak, Some methods of speeding up the convergence of iteration

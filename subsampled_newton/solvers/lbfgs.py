@@ -69,6 +69,9 @@ class LBFGS:
     Where a search fails the pairs are dropped; it is a failure when there are none.
     ``inner_iterations`` of the trace counts trials.
 
+    Differs from the papers in pairs without enough curvature, which are left out, in
+    the first step, and in a failed search, after which the pairs are dropped.
+
     References
     ----------
     .. [1] Nocedal and Wright, Numerical Optimization, 2nd ed., Algorithms 7.4 and 7.5.

@@ -137,6 +137,12 @@ class LevenbergMarquardt:
         Compiling them takes as long as thousands of iterations of a small problem, and
         most need fewer than 15. None: they are never used.
 
+    Notes
+    -----
+    Differs from the papers in the second derivatives, used only after ``patience``
+    iterations; in the acceleration, from exact second derivatives; and in the model of
+    [3]_, for which the Hessian itself stands, without secant updates.
+
     References
     ----------
     .. [1] J. J. Moré, The Levenberg-Marquardt algorithm: implementation and theory,

@@ -66,7 +66,8 @@ class MultilevelState(State):
 class MultilevelNewton:
     """Newton's method from a sampled start with a sampled Hessian, for tall problems.
 
-    1. Keep row i with probability in proportion to ``||x_i||**2``. On columns of equal
+    1. Keep row i with probability in proportion to ``||x_i||**2``, nine parts in ten,
+       and one part the same for all. On columns of equal
        size, as the estimators make them, this is the mass of its columns,
        ``sum_j x_ij**2 / sum_k x_kj**2``: rows that alone carry a column are certain.
     2. Minimize on a tenth of the sample, then on the sample, each to its statistical
@@ -84,6 +85,12 @@ class MultilevelNewton:
     fraction : float in (0, 1], default 0.1
         Fraction of the rows in the sample; never less than 20 rows per parameter.
         5 % needs two passes more on covtype at lambda = 1/n, 20 % saves none.
+
+    Notes
+    -----
+    Differs from the papers in everything but the idea: [1]_ doubles the sample after
+    every step, this method goes from two samples to all rows, with a sampled Hessian,
+    as [2]_, that BFGS updates correct.
 
     References
     ----------

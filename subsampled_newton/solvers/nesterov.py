@@ -74,6 +74,13 @@ class Nesterov:
         ``"auto"``: ``"1/L"`` for a `LinearModel` with a loss of bounded curvature,
         ``"backtracking"`` for all others.
 
+    Notes
+    -----
+    Differs from the papers in the restart, which has no proof for these rates, and in
+    the backtracking, whose steps may grow again; and in that the point which is traced
+    and returned is the extrapolated one. With ``restart=False`` and a fixed step the
+    iterates are as in the papers.
+
     References
     ----------
     .. [1] Y. Nesterov, Introductory lectures on convex optimization, 2004, scheme

@@ -71,8 +71,9 @@ class SubsampledNewton:
         `Lemma`, `Growing`, `Spectral`. 5 % is the fraction of the empirical studies.
     sampling : {"uniform", "row-norms", "leverage"}, default "uniform"
         ``"row-norms"``: in proportion to ``d2_i ||x_i||**2``; ``"leverage"``: to
-        approximate ridge leverage scores, which keeps the rate sqrt(d/s) on rows of
-        very different influence.
+        approximate ridge leverage scores, those of the blocks of a `SoftmaxModel`,
+        which keeps the rate sqrt(d/s) on rows of very different influence. Both mixed:
+        ``0.9 p + 0.1 / n``.
     linear_solver : {"cholesky", "cg"}, default "cholesky"
         ``"cholesky"`` forms the sampled Hessian and solves exactly; ``"cg"`` solves
         to the relative residual ``theta1`` and forms nothing when d is large. Where
@@ -108,6 +109,14 @@ class SubsampledNewton:
         Parameters beta and b of the line search.
     max_backtracks : int, default 30
         Of the line search.
+
+    Notes
+    -----
+    Differs from the papers in Armijo's rule, which allows for rounding near the
+    minimizer; in the probabilities ``0.9 p + 0.1 / n`` where sampling is not uniform;
+    and in the leverage scores, approximate and used again for ``score_refresh``
+    iterations. [1]_ has conjugate gradients without a preconditioner:
+    ``preconditioner=None``.
 
     References
     ----------

@@ -63,6 +63,11 @@ class SAG:
     are divided by ``n sum_seen L_i / sum L_i`` instead of m. That differs from [1]_: a
     heavy row that comes first would be stepped along with n times its weight.
 
+    Differs from the papers in the division by more than m where heavy rows come first,
+    as above; in the default step, half of that of their practice; in the probabilities,
+    half of them uniform and renewed after 1, 2, 4, 8, ... epochs; and in the line
+    search, which looks at a sample every fourth time and starts from its curvature.
+
     References
     ----------
     .. [1] M. Schmidt, N. Le Roux, F. Bach, Minimizing finite sums with the stochastic

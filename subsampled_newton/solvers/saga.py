@@ -43,6 +43,12 @@ class SAGA:
     fraction : float, default 1/3
         ``step_size = fraction / max_i (L_i / (n p_i) + l2)``: 1/3 is the step of [1]_.
 
+    Notes
+    -----
+    Differs from the paper in the defaults, a line search and probabilities of which
+    half follow the constants ``L_i``: ``step_size="1/L", sampling="uniform"`` are the
+    algorithm of [1]_ without a proximal operator.
+
     References
     ----------
     .. [1] A. Defazio, F. Bach, S. Lacoste-Julien, SAGA: a fast incremental gradient

@@ -51,6 +51,11 @@ class SampledStart:
     start : Solver, default TrustRegion(1.0)
         Runs on the sample.
 
+    Notes
+    -----
+    Differs from the paper in that there is one sample, and any solver goes on from its
+    minimizer.
+
     References
     ----------
     .. [1] A. Mokhtari et al., Adaptive Newton method for empirical risk minimization to

@@ -78,6 +78,10 @@ class SDCA:
     all rows for each of its steps. With rho at 1/250 of the largest curvature of the
     loss it takes hardly more visits than without an intercept.
 
+    Differs from the papers in the intercept and in the ridge weights, which may differ.
+    Otherwise as in the paper: SDCA-Perm, whose last iterate is the result, not an
+    average.
+
     References
     ----------
     .. [1] S. Shalev-Shwartz, T. Zhang, Stochastic dual coordinate ascent methods for

@@ -85,6 +85,12 @@ class SGD:
         Independent draws, as in the theory, or a random order of all rows per epoch,
         without the rows that are left when the batches are full.
 
+    Notes
+    -----
+    Differs from the papers in the suffix of the average, between a half and three
+    quarters of the iterates, so that no iterate need be kept, and in the default step,
+    from a bound of the curvature.
+
     References
     ----------
     .. [1] H. Robbins, S. Monro, A stochastic approximation method, Ann. Math. Statist.

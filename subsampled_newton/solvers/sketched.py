@@ -20,6 +20,8 @@ from subsampled_newton.leverage import sketched_leverage
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.parameters import check_count, check_one_of
 from subsampled_newton.problem import FiniteSum, Point
+from subsampled_newton.solvers import _iterative_sketching
+from subsampled_newton.solvers._iterative_sketching import Iteration
 from subsampled_newton.solvers._refinement import (
     LeastSquaresState,
     begin,
@@ -36,6 +38,7 @@ __all__ = ["SketchedLeastSquares", "sketch_size"]
 
 Array = NDArray[np.float64]
 Kind = Literal["sparse-sign", "count-sketch", "srht", "gaussian", "leverage", "uniform"]
+ITERATIONS = ("refined", "basic", "damped", "momentum")
 METHODS = ("precondition", "iterative", "solve")
 KINDS = ("sparse-sign", "count-sketch", "srht", "gaussian", "leverage", "uniform")
 
@@ -55,7 +58,7 @@ class SketchedLeastSquares:
       of LSQR at half the reads of the data.
     - ``"iterative"``: iterative sketching with momentum, ``beta = d / size``: the error
       falls by ``sqrt(d / size)`` an iteration without inner products, if the sketch is
-      as good as a Gaussian one.
+      as good as a Gaussian one. As published with another ``iteration``.
 
     The last two refine until the result has the backward error of Householder QR
     (`_refinement`), whatever the condition number below about 1e13. Dependent columns
@@ -76,6 +79,11 @@ class SketchedLeastSquares:
     sketch_size : int, optional
         Rows of the sketch, more than parameters. Default: see `sketch_size`. All rows
         are used when half of them or more would be.
+    iteration : {"refined", "basic", "damped", "momentum"}, default "refined"
+        Of ``"iterative"``: refinement around it, or the methods of [2]_ themselves,
+        which are forward stable only: ``"basic"``, with steps of one, for sketches of
+        20 d rows (12 d at least); ``"damped"``; ``"momentum"``. They stop by the rule
+        of [2]_ or after 100 iterations.
     rtol : float, default 0
         Refine until the predicted error of w is at most ``rtol`` times w, columns in
         units of their norms. The default asks for the backward error of QR.
@@ -84,6 +92,14 @@ class SketchedLeastSquares:
     ------
     TypeError
         By `minimize`, if the loss is not the squared one.
+
+    Notes
+    -----
+    Differs from the papers in the refinement, which none but [3]_ has; in a ridge that
+    is not sketched; in sketches drawn anew where one has failed; and, for samples of
+    rows by leverage scores, in the probabilities ``0.9 p + 0.1 / n``. With another
+    ``iteration`` than ``"refined"`` the method is that of [2]_, but for the stop test,
+    in which columns have the norm one and the norm of the matrix is Frobenius'.
 
     References
     ----------
@@ -103,12 +119,22 @@ class SketchedLeastSquares:
     embedding: Kind = "sparse-sign"
     sketch_size: int | None = None
     rtol: float = 0.0
+    iteration: Iteration = "refined"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("method", METHODS), ("embedding", KINDS)):
+        for name, allowed in (
+            ("method", METHODS),
+            ("embedding", KINDS),
+            ("iteration", ITERATIONS),
+        ):
             check_one_of(name, getattr(self, name), allowed)
         check_count("sketch_size", self.sketch_size, 2, optional=True)
         check_rtol(self.rtol)
+        if self.iteration != "refined" and self.method != "iterative":
+            raise ValueError(
+                "iteration must be 'refined' unless method is 'iterative', got "
+                f"{self.iteration!r} with method={self.method!r}"
+            )
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator
@@ -117,6 +143,8 @@ class SketchedLeastSquares:
         problem = checked_problem(problem, "SketchedLeastSquares")
         n, d = problem.n_samples, problem.n_params
         size = self.sketch_size or sketch_size(self.embedding, n, d)
+        if self.sketch_size is None and self.iteration == "basic":
+            size = max(size, 20 * d)
         if size <= d < n:
             raise ValueError(
                 f"sketch_size must be larger than the {d} parameters, got {size}"
@@ -135,6 +163,8 @@ class SketchedLeastSquares:
             return replace(
                 state, iteration=state.iteration + 1, outcome=Status.MAX_ITER
             )
+        if state.refinement is not None and self.iteration != "refined":
+            return _iterative_sketching.advance(problem, state, self.iteration)
         if state.refinement is not None and not state.failed:
             return iterate(problem, state, self.rtol)
         if state.failed and 2 * state.sketch_size >= problem.n_samples:
@@ -165,10 +195,14 @@ class SketchedLeastSquares:
             return replace(
                 state, point=problem.at(w), gradient_estimate=None, finished=True
             )
+        start = state.point.w if np.any(state.point.w) else w
+        if self.iteration != "refined":
+            ratio = problem.n_params / len(F)
+            return _iterative_sketching.begin(problem, state, start, whitener, ratio)
         return refine(
             problem,
             state,
-            w if not np.any(state.point.w) else state.point.w,
+            start,
             whitener,
             inner="momentum" if self.method == "iterative" else "cg",
             rtol=self.rtol,

@@ -83,6 +83,16 @@ class TrustRegion(RatioSolver):
         factorisations, for some hundred parameters. ``"auto"``: exact up to 200
         parameters, Lanczos above; Steihaug with ``paper_compat``.
 
+    Notes
+    -----
+    Differs from the papers in the ratio, which allows for rounding near the solution;
+    in the radius, which grows only when it was reached and shrinks to half of a
+    rejected step; in samples that are drawn anew after three rejections; in
+    probabilities ``0.9 p + 0.1 / n`` where sampling is not uniform; and in the
+    subproblem, which is solved exactly or to a relative residual of 0.01.
+    ``paper_compat`` takes back the first two and the last. With it Steihaug's method
+    starts from zero, that of the code of [3]_ from a random point of the ball.
+
     References
     ----------
     .. [1] P. Xu, F. Roosta, M. W. Mahoney, Newton-type methods for non-convex
