@@ -285,8 +285,10 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
         None: the same draws in every run. Generators of NumPy are left alone but for
         one that is given.
     n_jobs : int, optional
-        Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
-        result does not depend on it.
+        Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all
+        that joblib, threadpoolctl (OpenMP), ``OMP_NUM_THREADS``,
+        ``NUMBA_NUM_THREADS``, affinity and control group allow. The result does not
+        depend on it.
     device : {"cpu", "cuda"}, default "cpu"
         Where to fit. ``"cuda"`` copies X to an NVIDIA GPU, for the time of the fit
         (extra ``cuda``), or reads it in parts if it does not fit. X that is on a GPU is

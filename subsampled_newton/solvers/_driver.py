@@ -119,7 +119,9 @@ def minimize(
         Source of all randomness. Results are the same for a seed, whatever the number
         of threads.
     n_jobs : int, optional
-        Threads. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all cores.
+        Threads. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all that
+        joblib, threadpoolctl (OpenMP), ``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS``,
+        affinity and control group allow.
     resume : Result or Checkpoint, optional
         Go on where another run of the same problem and solver ended, in this process or
         another (`Checkpoint.save`, `load`). The result is that of the uninterrupted
