@@ -72,6 +72,8 @@ FLOORS = {
     "solvers._result": 4.0,
     "solvers._sizes": 4.0,
     "solvers._memory": 4.05,
+    "solvers._advice": 4.06,
+    "solvers._verdict": 4.06,
     "solvers._descent": 4.1,
     "solvers._driver": 4.1,
     "solvers._whitener": 4.1,

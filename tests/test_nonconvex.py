@@ -535,8 +535,8 @@ def test_sampled_gradient_that_is_zero_is_no_step(solver, paper_compat, start):
     problem = LinearModel(SIGMOID_SQUARED, X, np.ones(100))
     method = solver(0.05, gradient_sample=0.05, paper_compat=paper_compat, eps_h=None)
     result = minimize(problem, method, [start], seed=0, max_iter=1000)
-    ends = (Status.CONVERGED, Status.SMALL_STEP, Status.PRECISION, Status.MAX_ITER)
-    assert result.status in ends
+    ends = (Status.SMALL_STEP, Status.STALLED, Status.MAX_ITER, Status.SEPARABLE)
+    assert result.converged or result.status in ends
     assert result.value <= problem.at(np.array([start])).value
 
 

@@ -247,7 +247,7 @@ def test_failed_line_search_is_a_status():
     memory = Memory(*(np.zeros(9) for _ in range(4)))
     w, before = np.ones(8), np.zeros(8)
     assert outcome(w, before, memory) is None
-    assert outcome(w, w.copy(), memory) is Status.PRECISION
+    assert outcome(w, w.copy(), memory) is Status.STALLED
     memory.control[epochs.LARGEST] = math.inf
     assert outcome(w, before, memory) is Status.LINE_SEARCH_FAILED
     assert outcome(w * math.nan, before, memory) is None  # the loop sees it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -30,7 +29,6 @@ from subsampled_newton.estimators._base import (
 )
 from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
-from subsampled_newton.separation import examined
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import Solver
 from subsampled_newton.solvers._result import Result, Status
@@ -112,9 +110,9 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         X, y = validated(self, X, y)
         problem, found = None, list[Result]()
         try:
-            problem, last, l2 = self._prepared(X, y, sample_weight)
+            problem, last = self._prepared(X, y, sample_weight)
             with quiet(), use_threads(self.n_jobs):
-                result = self._solved(problem, last, l2, found)
+                result = self._solved(problem, last, found)
             self._keep(problem, result)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and hasattr(error, "result"):
@@ -128,45 +126,32 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         return self
 
     def _solved(
-        self,
-        problem: LinearModel,
-        last: Array | None,
-        l2: float,
-        found: list[Result],
+        self, problem: LinearModel, last: Array | None, found: list[Result]
     ) -> Result:
         """Result of the fit; what it has found so far is added to a list."""
         account = Account(problem)
         start = start_from(problem, last)
-        result = self._judged(problem, start, l2, found)
+        result = self._judged(problem, start, found)
         # No warm start is worse than a cold one.
-        if start is not None and problem.convex and not result.converged:
-            cold = self._judged(problem, None, l2, found)
-            result = better(result, cold)
+        final = result.converged or result.status is Status.SEPARABLE
+        if start is not None and problem.convex and not final:
+            result = better(result, self._judged(problem, None, found))
         return account.of(result)
 
     def _judged(
-        self,
-        problem: LinearModel,
-        start: LinearPoint | None,
-        l2: float,
-        found: list[Result],
+        self, problem: LinearModel, start: LinearPoint | None, found: list[Result]
     ) -> Result:
         """Result from one start, with a status that says what it is."""
         result = self._minimize(problem, start)
         found.append(result)
-        if l2 == 0.0:
-            failed, most = not result.converged, result.props
-            verdict = examined(problem, result.w, failed=failed, most=most)
-            memory = max(result.memory_bytes, verdict.memory_bytes)
-            result = replace(result, memory_bytes=memory)
-            if verdict.separable:
-                return replace(result, status=Status.SEPARABLE)
+        if result.status is Status.SEPARABLE:
+            return result
         return self._assured(problem, result)
 
     def _prepared(
         self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[LinearModel, Array | None, float]:
-        """Problem, start and weight of the ridge for checked data."""
+    ) -> tuple[LinearModel, Array | None]:
+        """Problem and last solution for checked data."""
         self.classes_, codes = _classes(y)
         weights, l2 = self._weighted(X, y, codes, sample_weight)
         with quiet(), use_threads(self.n_jobs):
@@ -180,7 +165,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
                     pairs = zip(*raw, strict=True)
                     W = np.array([columns.from_raw(*pair) for pair in pairs])
                     start = problem.parameters(W)
-        return problem, start, l2
+        return problem, start
 
     def _keep(self, problem: LinearModel, result: Result) -> None:
         """Set what the fit has found, at once."""

@@ -31,6 +31,7 @@ from subsampled_newton.nonlinear_model import (
     NonlinearModel,
     NonlinearPoint,
 )
+from subsampled_newton.solvers._advice import advice
 from subsampled_newton.solvers._driver import Solver, minimize
 from subsampled_newton.solvers._result import Result, Status
 from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -229,7 +230,9 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
             if result.converged and result.gradient_norm > max(self.tol, STATIONARY):
                 lost = point.undetermined
                 status = Status.RANK_DEFICIENT if lost else Status.SMALL_STEP
-                result = replace(result, status=status)
+                assert result.checkpoint is not None
+                what = advice(status, problem, solver, result.checkpoint.state)
+                result = replace(result, status=status, advice=what)
             freedom = np.count_nonzero(weights) - len(start)
             variance, covariance = _statistics(point, int(freedom))
             result = account.of(result)

@@ -43,6 +43,8 @@ def descend(
     gradient = point.gradient
     slope = float(gradient @ step.vector)
     line = point.along(step.vector)
+    if not np.any(step.vector):  # no gradient where there is curvature
+        return Descent(None, 0.0, Status.STALLED, line)
     if not (slope < 0.0 and slope <= -(1.0 - theta2) * model_curvature(slope, step)):
         return Descent(None, 0.0, Status.NOT_DESCENT, line)
     search = armijo(
@@ -59,7 +61,7 @@ def descend(
     # The decrease of an inconsistent model leaves out directions that may matter.
     seen = step.model_decrease > ROUNDING * abs(point.value)
     failed = seen or step.status == "inconsistent"
-    outcome = Status.LINE_SEARCH_FAILED if failed else Status.PRECISION
+    outcome = Status.LINE_SEARCH_FAILED if failed else Status.STALLED
     return Descent(None, 0.0, outcome, line)
 
 

@@ -17,12 +17,18 @@ from subsampled_newton import _parallel
 from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
-from subsampled_newton.linear_model import LinearPoint
+from subsampled_newton.columns import Work
+from subsampled_newton.linear_model import LinearModel, LinearPoint
+from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
 from subsampled_newton.problem import FiniteSum, Point
+from subsampled_newton.separation import examined
+from subsampled_newton.softmax_model import SoftmaxModel
+from subsampled_newton.solvers._advice import advice, local_minimum
 from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
+from subsampled_newton.solvers._verdict import STUCK, verdict
 
-__all__ = ["Solver", "State", "minimize"]
+__all__ = ["Solver", "State", "minimize", "run"]
 
 logger = logging.getLogger("subsampled_newton")
 
@@ -47,6 +53,11 @@ class State:
     """Set by a step that cannot go on."""
     note: str = ""
     """What the solver did otherwise than asked, for the message of the result."""
+
+    @property
+    def proved(self) -> bool:
+        """Whether the solver itself knows that little is left to gain."""
+        return self.outcome is Status.CONVERGED
 
     def detached(self) -> Self:
         """Without what is a function of ``w``, for a checkpoint."""
@@ -152,6 +163,42 @@ def minimize(
     >>> result.status.name
     'CONVERGED'
     """
+    result = run(
+        problem,
+        solver,
+        w0,
+        tol=tol,
+        max_iter=max_iter,
+        max_passes=max_passes,
+        max_time=max_time,
+        callback=callback,
+        full_trace=full_trace,
+        progress=progress,
+        seed=seed,
+        n_jobs=n_jobs,
+        resume=resume,
+    )
+    with _parallel.use_threads(n_jobs), quiet(over="ignore", invalid="ignore"):
+        return named_separable(problem, result)
+
+
+def run(
+    problem: FiniteSum,
+    solver: Solver,
+    w0: ArrayLike | Point | None = None,
+    *,
+    tol: float = 1e-8,
+    max_iter: int = 200,
+    max_passes: float = math.inf,
+    max_time: float = math.inf,
+    callback: Callable[[State], bool | None] | None = None,
+    full_trace: bool = False,
+    progress: bool = False,
+    seed: int | np.random.Generator | None = None,
+    n_jobs: int | None = None,
+    resume: Result | Checkpoint | None = None,
+) -> Result:
+    """`minimize` without a look at whether the classes are separable."""
     _check_limits(tol, max_iter, max_passes, max_time)
     if isinstance(resume, Result):
         resume = resume.checkpoint
@@ -183,6 +230,8 @@ def minimize(
     ):
         seconds, clock = 0.0, _now()
         certificate = None
+        beside = [0.0, 0, 0]
+        bound = None
         records: list[tuple[Any, ...]] = []
         if resume is None:
             rows_before, props_before = work.rows_read, work.props - 1
@@ -204,11 +253,11 @@ def minimize(
         try:
             while True:
                 value, norm = _known(problem, state, tol)
-                status = state.outcome or _test(value, norm, tol)
+                status = _end(state, value, norm, tol)
                 seconds += max(0.0, _now() - clock)
-                rows_read = work.rows_read - rows_before
+                rows_read = work.rows_read - rows_before - int(beside[1])
                 passes = rows_read / problem.n_samples
-                props = work.props - props_before
+                props = work.props - props_before - int(beside[2])
                 status = status or _limit(
                     state, passes, seconds, max_iter, max_passes, max_time
                 )
@@ -240,9 +289,32 @@ def minimize(
                 if callback is not None and callback(state) and status is None:
                     status = Status.CALLBACK_STOP
                 clock = _now()
-                if status is Status.CONVERGED and isinstance(solver, SecondOrder):
-                    certificate = solver.certify(problem, state, rng)
-                    if certificate is not None and not certificate.ok:
+                if status in STUCK or (status is Status.CONVERGED and not state.proved):
+                    with _beside(work, beside):
+                        bound = problem.suboptimality_bound(state.point)
+                        status = verdict(
+                            problem,
+                            state.point,
+                            status,
+                            tol=tol,
+                            start=records[0][4],
+                            bound=bound,
+                        )
+                clock = _now()
+                if (
+                    status is not None
+                    and status.converged
+                    and isinstance(solver, SecondOrder)
+                ):
+                    last_look = [0.0, 0, 0]
+                    with _beside(work, last_look):
+                        certificate = solver.certify(problem, state, rng)
+                    if certificate is None or certificate.ok:
+                        beside = [
+                            sum(pair) for pair in zip(beside, last_look, strict=True)
+                        ]
+                    else:
+                        state, bound = replace(state, outcome=None), None
                         status, state = None, solver.escape(state, certificate)
                 if status is not None:
                     break
@@ -261,20 +333,31 @@ def minimize(
             finally:
                 del error  # a cycle with its traceback would keep all arrays alive
 
-        with work.uncounted():
+        with _beside(work, beside):
             value, gradient = state.point.value, state.point.gradient.copy()
             norm = problem.gradient_norm(state.point)
-            bound = problem.suboptimality_bound(state.point)
+            if bound is None:
+                bound = problem.suboptimality_bound(state.point)
+            note = state.note
+            if status.converged:
+                left = local_minimum(problem, state.point, solver, certificate)
+                note = f"{note} {left}".strip()
 
     rng_state = dict(rng.bit_generator.state)
     cost = (seconds, rows_read, props)
+    result = _result(problem, solver, memory, records, state, rng_state, cost, gradient)
     return replace(
-        _result(problem, solver, memory, records, state, rng_state, cost, gradient),
+        result,
         value=value,
         gradient_norm=norm,
         suboptimality_bound=bound,
         status=status,
         certificate=certificate,
+        advice=advice(status, problem, solver, state),
+        note=note,
+        seconds=seconds + beside[0],
+        passes=result.passes + beside[1] / problem.n_samples,
+        props=props + int(beside[2]),
     )
 
 
@@ -329,6 +412,57 @@ def _start(problem: FiniteSum, w0: Any) -> Point:
     return problem.at(np.zeros(problem.n_params) if w0 is None else w0)
 
 
+@contextmanager
+def _beside(work: Work, total: list[float]) -> Iterator[None]:
+    """Add the cost of work to a total that a resumed run must not find."""
+    clock, rows_read, props = _now(), work.rows_read, work.props
+    yield
+    total[0] += max(0.0, _now() - clock)
+    total[1] += work.rows_read - rows_read
+    total[2] += work.props - props
+
+
+def named_separable(problem: FiniteSum, result: Result) -> Result:
+    """Say that the classes are separable, where that leaves no minimizer.
+
+    Without a penalty only, which would have one.
+    """
+    if np.any(problem.l2) or not _of_classes(problem):
+        return result
+    if result.status is Status.CALLBACK_STOP:
+        return result
+    assert isinstance(problem, LinearModel)
+    work, beside = problem.work, [0.0, 0, 0]
+    if not np.all(np.isfinite(result.w)):
+        return result
+    try:
+        with _beside(work, beside):
+            failed, most = not result.converged, result.props
+            proved, memory = examined(problem, result.w, failed=failed, most=most)
+    except KeyboardInterrupt as error:
+        error.result = result  # type: ignore[attr-defined]
+        raise
+    return replace(
+        result.ending(Status.SEPARABLE) if proved else result,
+        seconds=result.seconds + beside[0],
+        passes=result.passes + beside[1] / problem.n_samples,
+        props=result.props + int(beside[2]),
+        memory_bytes=max(result.memory_bytes, memory),
+    )
+
+
+def _of_classes(problem: FiniteSum) -> bool:
+    """Whether the targets are classes, which may be separable."""
+    if isinstance(problem, SoftmaxModel):
+        return True
+    if not isinstance(problem, LinearModel):
+        return False
+    if problem.loss is LOGISTIC:
+        return True
+    y = np.asarray(problem.y)
+    return problem.loss is SIGMOID_SQUARED and bool(np.all((y == 0.0) | (y == 1.0)))
+
+
 def _in_words(problem: FiniteSum) -> str:
     """What distinguishes problems without a read of the data."""
     loss = getattr(getattr(problem, "loss", None), "name", None)
@@ -380,6 +514,14 @@ def _known(problem: FiniteSum, state: State, tol: float) -> tuple[float, float |
     if state.gradient_estimate is not None and state.gradient_estimate > tol:
         return state.value_estimate, None
     return state.point.value, problem.gradient_norm(state.point)
+
+
+def _end(state: State, value: float, norm: float | None, tol: float) -> Status | None:
+    """Why the run ends here. A small gradient goes before a solver that is stuck."""
+    test = _test(value, norm, tol)
+    if state.outcome in STUCK and test is Status.CONVERGED:
+        return test
+    return state.outcome or test
 
 
 def _test(value: float, norm: float | None, tol: float) -> Status | None:

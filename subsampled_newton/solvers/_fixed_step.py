@@ -34,5 +34,5 @@ def constants(problem: FiniteSum) -> Constants:
 def end_of_steps(
     w: NDArray[np.float64], previous: NDArray[np.float64]
 ) -> Status | None:
-    """PRECISION where a step has changed nothing."""
-    return Status.PRECISION if np.array_equal(w, previous) else None
+    """STALLED where a step has changed nothing."""
+    return Status.STALLED if np.array_equal(w, previous) else None

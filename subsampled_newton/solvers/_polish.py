@@ -30,9 +30,10 @@ from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.sampling import full, uniform
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._descent import descend
-from subsampled_newton.solvers._driver import State, minimize
+from subsampled_newton.solvers._driver import State, run
 from subsampled_newton.solvers._memory import memory_needed
 from subsampled_newton.solvers._result import Result, Status, Trace
+from subsampled_newton.solvers._verdict import COARSE, STUCK, TOLERATED
 from subsampled_newton.solvers._whitener import EPS, Whitener
 from subsampled_newton.subproblems._step import Step
 
@@ -45,17 +46,13 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-TOLERATED = 1e-7
-"""Share of the possible decrease that a converged fit may leave."""
-COARSE = 1e-6
-"""A larger ``tol`` asks for a small gradient and no more."""
 CHECK_ROWS = 4096
 """Rows, or 20 for each parameter, that tell how flat the objective is."""
+ENDS = (*STUCK, Status.NOT_DESCENT)
+"""Ends that are no failure where nothing is left to gain."""
 REACH = 0.5
 """Change of a prediction up to which a quadratic model of the loss can be trusted: a
 small decrement means nothing for rows where the Newton step goes farther."""
-STUCK = (Status.SMALL_STEP, Status.LINE_SEARCH_FAILED, Status.NOT_DESCENT)
-"""Ends that are no failure where nothing is left to gain."""
 LARGEST_FACTORISATION = 2e10
 """Multiplications up to which a QR factorisation takes seconds."""
 LARGEST_COPY = 2e7
@@ -195,7 +192,7 @@ def assured(problem: LinearModel, result: Result, *, tol: float, polish: int) ->
     n, d = problem.n_samples, problem.n_params
     if not (np.all(np.isfinite(result.w)) and math.isfinite(result.value)):
         return result
-    if not (polish or result.converged or result.status in STUCK):
+    if not (polish or result.converged or result.status in ENDS):
         return result
     if result.converged and tol > COARSE:
         return result
@@ -225,7 +222,7 @@ def assured(problem: LinearModel, result: Result, *, tol: float, polish: int) ->
         return counted(result)
     so_far = counted(result)
     try:
-        more = minimize(
+        more = run(
             problem,
             FactoredNewton(0.1 * TOLERATED),
             result.w,
@@ -242,10 +239,10 @@ def assured(problem: LinearModel, result: Result, *, tol: float, polish: int) ->
         return _joined(so_far, more)
     # nan from a factor that is not finite: nothing is known.
     more_left = max(state.decrement, result.value - more.value)
-    if more_left <= 10.0 * left and result.status in STUCK:
-        result = replace(result, status=Status.PRECISION)
+    if more_left <= 10.0 * left and result.status in ENDS:
+        result = result.ending(Status.PRECISION)
     elif result.converged and more_left > 10.0 * left:
-        result = replace(result, status=Status.FLAT)
+        result = result.ending(Status.FLAT)
     return counted(result)
 
 

@@ -216,7 +216,7 @@ class RatioSolver(ABC):
                 # A step of another sample may still make the gradient smaller.
                 again = state.rejections < RESAMPLE and not self.paper_compat
                 if not (again and self._samples(problem, state)):
-                    outcome = Status.PRECISION
+                    outcome = Status.STALLED
             elif norm <= EPS * float(np.linalg.norm(point.w)):
                 outcome = Status.SMALL_STEP
         if not accepted:

@@ -97,6 +97,11 @@ class LeastSquaresState(State):
     sketch_size: int = 0
     """Rows of the sketch; doubled when it has failed."""
 
+    @property
+    def proved(self) -> bool:
+        """Whether the error is that of rounding."""
+        return self.finished and self.refinement is not None
+
 
 def checked_problem(problem: FiniteSum, name: str) -> LinearModel:
     """Return the problem if it is one of least squares."""
@@ -156,7 +161,7 @@ def iterate(
     assert run is not None
     state = replace(state, iteration=state.iteration + 1)
     if state.finished:  # but the driver is not content: its gradient is rounding
-        return replace(state, outcome=Status.PRECISION)
+        return replace(state, outcome=Status.STALLED)
     if state.gradient_estimate is None:
         run = replace(run, tight=True)
     if run.inner == "direct":

@@ -17,36 +17,37 @@ __all__ = ["Checkpoint", "Result", "Status", "Trace"]
 
 
 class Status(enum.Enum):
-    """Why a run ended. The value is the sentence for people, with what to do."""
+    """Why a run ended. The value is the sentence for people.
+
+    What to do about it depends on solver and problem: `Result.message` says it.
+    """
 
     CONVERGED = "The norm of the full gradient is at most tol."
     PRECISION = (
-        "No step changes the objective beyond rounding: the solution is as exact as "
-        "float64 allows, although the gradient norm is above tol. Ask for a larger tol."
+        "The solver can go no further, and a bound or Newton's decrement shows that "
+        "nothing that float64 can see is left to gain, although the gradient norm is "
+        "above tol. Ask for a larger tol."
     )
-    MAX_ITER = "The limit of iterations was reached first. Raise max_iter or tol."
-    MAX_TIME = "The limit of seconds was reached first. Raise max_time or tol."
-    MAX_PASSES = "The limit of passes was reached first. Raise max_passes or tol."
-    LINE_SEARCH_FAILED = (
-        "No step along the direction decreases the objective enough. Check the "
-        "derivatives with check_derivatives, or use a larger Hessian sample."
+    STALLED = (
+        "The steps no longer change the parameters or the objective, although more is "
+        "left to gain."
     )
+    MAX_ITER = "The limit of iterations was reached first."
+    MAX_TIME = "The limit of seconds was reached first."
+    MAX_PASSES = "The limit of passes was reached first."
+    LINE_SEARCH_FAILED = "No step along the direction decreases the objective enough."
     SMALL_STEP = (
         "The steps have become too small to change the parameters, yet none decreases "
-        "the objective as its model predicts. Check the derivatives with "
-        "check_derivatives, or use a larger Hessian sample."
+        "the objective as its model predicts."
     )
     NOT_DESCENT = (
         "The computed direction does not point downhill: the Hessian is not positive "
-        "definite. Add a ridge (l2), or use a solver for non-convex problems."
+        "definite, or not symmetric."
     )
-    NON_FINITE = (
-        "The objective or its gradient is not a finite number. Check the data for "
-        "overflow, scale the columns, or start nearer to 0."
-    )
+    NON_FINITE = "The objective or its gradient is not a finite number."
     SEPARABLE = (
         "The classes are linearly separable and nothing limits the coefficients: no "
-        "finite minimizer exists. Add a penalty (smaller C, larger alpha)."
+        "finite minimizer exists. Add a penalty (l2, smaller C, larger alpha)."
     )
     RANK_DEFICIENT = (
         "The data do not determine the parameters: some combination of them has no "
@@ -56,15 +57,18 @@ class Status(enum.Enum):
     FLAT = (
         "The norm of the gradient is at most tol, but the objective is so flat in some "
         "direction that more than a millionth of the possible decrease may be left. "
-        "Lower tol, add a penalty, leave out nearly dependent columns, or use "
-        "solver='auto'."
+        "Lower tol, scale the columns, add a penalty, leave out nearly dependent "
+        "columns, or use solver='auto'."
     )
     INTERRUPTED = "The run was interrupted. Its checkpoint goes on where it was."
     CALLBACK_STOP = "The callback asked to stop."
 
     @property
     def converged(self) -> bool:
-        """Whether the result is a minimizer to the accuracy that was possible."""
+        """Whether little is left to gain: the gradient, a bound or a decrement says so.
+
+        For an objective that is not convex: near this point, a local minimum at best.
+        """
         return self in (Status.CONVERGED, Status.PRECISION)
 
 
@@ -188,6 +192,8 @@ class Result:
     note : str
         What the solver did otherwise than asked, as conjugate gradients in place of a
         matrix that does not fit in memory; part of ``message``.
+    advice : str
+        What to do about the status, for this solver and problem; part of ``message``.
     """
 
     w: NDArray[np.float64]
@@ -207,6 +213,11 @@ class Result:
     memory_bytes: int = 0
     device_bytes: int = 0
     note: str = ""
+    advice: str = ""
+
+    def ending(self, status: Status) -> Result:
+        """Return the same run with another reason for its end."""
+        return replace(self, status=status, advice="")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result, its checkpoint included, to one file for `load`.
@@ -238,5 +249,5 @@ class Result:
 
     @property
     def message(self) -> str:
-        """The status in words, and the note if there is one."""
-        return f"{self.status.value} {self.note}".rstrip()
+        """The status in words, what to do about it, and the note if there is one."""
+        return " ".join(filter(None, (self.status.value, self.advice, self.note)))

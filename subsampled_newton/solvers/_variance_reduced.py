@@ -225,4 +225,4 @@ def outcome(w: Array, previous: Array, memory: Memory) -> Status | None:
     """Why an epoch is the last one, if it is."""
     if np.all(np.isfinite(w)) and math.isinf(memory.control[epochs.LARGEST]):
         return Status.LINE_SEARCH_FAILED
-    return Status.PRECISION if np.array_equal(w, previous) else None
+    return Status.STALLED if np.array_equal(w, previous) else None

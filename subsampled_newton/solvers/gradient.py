@@ -153,7 +153,7 @@ class GradientDescent:
         )
         if search.trial is None:
             seen = -first * slope > ROUNDING * abs(point.value)
-            outcome = Status.LINE_SEARCH_FAILED if seen else Status.PRECISION
+            outcome = Status.LINE_SEARCH_FAILED if seen else Status.STALLED
             return replace(state, outcome=outcome)
         moved = search.trial.point
         longer = 2.0 * search.step_size

@@ -131,7 +131,7 @@ class LBFGS:
             if state.pairs:  # start afresh from the gradient
                 return replace(state, pairs=())
             seen = -first * slope > ROUNDING * abs(point.value)
-            outcome = Status.LINE_SEARCH_FAILED if seen else Status.PRECISION
+            outcome = Status.LINE_SEARCH_FAILED if seen else Status.STALLED
             return replace(state, outcome=outcome)
 
         s, y = moved.w - point.w, moved.gradient - gradient
@@ -148,7 +148,7 @@ class LBFGS:
             pairs=pairs,
             progress=(value if fell else last_value, min(norm, last_norm)),
             idle=idle,
-            outcome=Status.PRECISION if idle >= PATIENCE else None,
+            outcome=Status.STALLED if idle >= PATIENCE else None,
         )
 
     def _search(

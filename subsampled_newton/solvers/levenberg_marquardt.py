@@ -324,4 +324,4 @@ def _verdict(point: Point, flat: bool) -> Status:
         gone = bool(np.any((effect <= least) & (point.w != 0.0)))
         if not flat and (gone or point.reciprocal_condition <= math.sqrt(EPS)):
             return Status.RANK_DEFICIENT
-    return Status.PRECISION if flat else Status.SMALL_STEP
+    return Status.STALLED if flat else Status.SMALL_STEP

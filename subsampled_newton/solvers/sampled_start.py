@@ -14,7 +14,7 @@ import numpy as np
 from subsampled_newton.certificate import Certificate
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.sampling import uniform
-from subsampled_newton.solvers._driver import SecondOrder, Solver, State, minimize
+from subsampled_newton.solvers._driver import SecondOrder, Solver, State, run
 from subsampled_newton.solvers.trust_region import TrustRegion
 
 __all__ = ["SampledStart"]
@@ -77,7 +77,7 @@ class SampledStart:
             part = problem.restrict(sample.rows)
             first = part.gradient_norm(part.at(point.w))
             tol = ACCURACY * math.sqrt(d / sample.n_rows) * first
-            found = minimize(
+            found = run(
                 part, self.start, point.w, tol=tol, max_iter=MAX_STEPS, seed=rng
             )
             trial = problem.at(found.w)
