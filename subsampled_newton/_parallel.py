@@ -9,6 +9,7 @@ neither, and it answers Ctrl-C between blocks.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import joblib
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
@@ -37,6 +39,8 @@ MIN_BLOCK_ELEMENTS = 1 << 17
 """Below this (about 0.1 ms of work) a second thread costs more than it saves."""
 
 _VARIABLE = "SUBSAMPLED_NEWTON_NUM_THREADS"
+_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Those of others: joblib sets them in its worker processes."""
 _limit: ContextVar[int | None] = ContextVar("subsampled_newton_threads", default=None)
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
@@ -71,7 +75,11 @@ def bounds(
 
 
 def n_threads() -> int:
-    """Threads that the next call uses: limit of the context, environment, cores."""
+    """Threads that the next call uses.
+
+    The limit of the context, or our variable of the environment, or the smallest of
+    what limits others: cores, their variables, threadpoolctl for OpenMP, joblib.
+    """
     limit = _limit.get()
     if limit is not None:
         return limit
@@ -80,13 +88,33 @@ def n_threads() -> int:
         if not value.isdigit() or int(value) < 1:
             raise ValueError(f"{_VARIABLE} must be a positive integer, got {value!r}")
         return int(value)
-    return _n_cores()
+    limits = [os.environ.get(name, "").partition(",")[0] for name in _VARIABLES]
+    counts = [int(text) for text in limits if text.isdigit()]
+    counts += [library.num_threads for library in _openmp()]
+    backend, n_jobs = joblib.parallel.get_active_backend()
+    # Before joblib 1.3 the default was 1, and not told from it.
+    if n_jobs is not None and hasattr(joblib, "parallel_config"):
+        counts.append(backend.effective_n_jobs(n_jobs))
+    return min([_n_cores(), *(count for count in counts if count and count > 0)])
 
 
 def _n_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its group."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return min(len(os.sched_getaffinity(0)), _quota())
+    return _quota()
+
+
+@functools.cache
+def _quota() -> int:
+    return int(joblib.cpu_count())  # reads files
+
+
+@functools.cache
+def _openmp() -> tuple[Any, ...]:
+    """Libraries of OpenMP, of which scikit-learn brings one, to ask for their limit."""
+    found = ThreadpoolController().select(user_api="openmp")
+    return tuple(found.lib_controllers)
 
 
 @contextmanager
@@ -96,8 +124,7 @@ def use_threads(n_jobs: int | None) -> Iterator[None]:
     ``None`` leaves the setting alone; -1 means all cores, -2 all but one, and so on.
     """
     if n_jobs is None:
-        yield
-        return
+        n_jobs = n_threads()  # asked for once: it takes longer than a small block
     if (
         isinstance(n_jobs, bool)
         or not isinstance(n_jobs, int | np.integer)

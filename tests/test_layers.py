@@ -133,6 +133,7 @@ ALLOWED = {  # third-party package -> modules that may import it
         "estimators._classifiers",
         "estimators._nonlinear",
     ),
+    "joblib": ("_parallel",),
     "threadpoolctl": ("_parallel",),
     "tqdm": ("solvers._driver",),
 }

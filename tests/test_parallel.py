@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -315,8 +316,78 @@ def test_environment_sets_the_number_and_a_limit_overrides_it(monkeypatch):
     assert n_threads() == 6
     with use_threads(2):
         assert n_threads() == 2
-    monkeypatch.delenv("SUBSAMPLED_NEWTON_NUM_THREADS")
-    assert n_threads() == _parallel._n_cores()
+    for name in ("SUBSAMPLED_NEWTON_NUM_THREADS", *_parallel._VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    assert n_threads() <= _parallel._n_cores()
+
+
+@pytest.fixture
+def sixteen_cores(monkeypatch):
+    """A machine with 16 cores of which nothing is said elsewhere."""
+    for name in ("SUBSAMPLED_NEWTON_NUM_THREADS", *_parallel._VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(_parallel, "_n_cores", lambda: 16)
+    with threadpool_limits(16, user_api="openmp"):
+        yield
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
+def test_variables_of_others_are_followed(name, sixteen_cores, monkeypatch):
+    for text, expected in (("3", 3), ("3,2", 3), ("64", 16), ("", 16), ("x", 16)):
+        monkeypatch.setenv(name, text)
+        assert n_threads() == expected
+    monkeypatch.setenv(name, "3")
+    monkeypatch.setenv("SUBSAMPLED_NEWTON_NUM_THREADS", "5")
+    assert n_threads() == 5
+
+
+def test_cores_count_where_nothing_else_is_said(sixteen_cores, monkeypatch):
+    monkeypatch.setattr(_parallel, "_openmp", tuple)
+    assert n_threads() == 16
+
+
+def test_limits_of_threadpoolctl_are_followed(sixteen_cores):
+    assert n_threads() == 16
+    for user_api in (None, "openmp"):
+        with threadpool_limits(2, user_api=user_api):
+            assert n_threads() == 2
+    with threadpool_limits(1, user_api="blas"):  # ours are not threads of BLAS
+        assert n_threads() == 16
+
+
+def test_contexts_of_joblib_are_followed(sixteen_cores):
+    for backend in ("loky", "threading"):
+        with joblib.parallel_config(backend, n_jobs=3):
+            assert n_threads() == 3
+            with use_threads(5):
+                assert n_threads() == 5
+        with joblib.parallel_config(backend, n_jobs=1):
+            assert n_threads() == 1
+        with joblib.parallel_config(backend):
+            assert n_threads() == 16
+
+
+def threads_of_a_fit():
+    """Threads that a fit of many rows uses by default, in whatever process it runs."""
+    rows = as_rows(np.ones((200_000, 8)))
+    seen = set()
+
+    def block(k):
+        seen.add(threading.get_ident())
+        time.sleep(0.01)
+
+    with use_threads(None):
+        run(block, block_count(rows, 8))
+    return n_threads(), len(seen)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs workers of joblib")
+def test_workers_of_joblib_share_the_cores(monkeypatch):
+    for name in ("SUBSAMPLED_NEWTON_NUM_THREADS", *_parallel._VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
+        found = joblib.Parallel()(joblib.delayed(threads_of_a_fit)() for _ in range(4))
+    assert found == [(1, 1)] * 4
 
 
 @pytest.mark.parametrize("bad", ["0", "-1", "two", "", "1.5"])

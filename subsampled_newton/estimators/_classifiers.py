@@ -106,9 +106,9 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         X, y = validated(self, X, y)
         problem, found = None, list[Result]()
         try:
-            problem, last, l2 = self._prepared(X, y, sample_weight)
+            problem, last = self._prepared(X, y, sample_weight)
             with quiet(), use_threads(self.n_jobs):
-                result = self._solved(problem, last, l2, found)
+                result = self._solved(problem, last, found)
             self._keep(problem, result)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and hasattr(error, "result"):
@@ -122,28 +122,20 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         return self
 
     def _solved(
-        self,
-        problem: LinearModel,
-        last: Array | None,
-        l2: float,
-        found: list[Result],
+        self, problem: LinearModel, last: Array | None, found: list[Result]
     ) -> Result:
         """Result of the fit; what it has found so far is added to a list."""
         account = Account(problem)
         start = start_from(problem, last)
-        result = self._judged(problem, start, l2, found)
+        result = self._judged(problem, start, found)
         # No warm start is worse than a cold one.
-        if start is not None and problem.convex and not result.converged:
-            cold = self._judged(problem, None, l2, found)
-            result = better(result, cold)
+        final = result.converged or result.status is Status.SEPARABLE
+        if start is not None and problem.convex and not final:
+            result = better(result, self._judged(problem, None, found))
         return account.of(result)
 
     def _judged(
-        self,
-        problem: LinearModel,
-        start: LinearPoint | None,
-        l2: float,
-        found: list[Result],
+        self, problem: LinearModel, start: LinearPoint | None, found: list[Result]
     ) -> Result:
         """Result from one start, with a status that says what it is."""
         result = self._minimize(problem, start)
@@ -154,8 +146,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
 
     def _prepared(
         self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[LinearModel, Array | None, float]:
-        """Problem, start and weight of the ridge for checked data."""
+    ) -> tuple[LinearModel, Array | None]:
+        """Problem and last solution for checked data."""
         self.classes_, codes, weights = self._labelled(X, y, sample_weight)
         with quiet(), use_threads(self.n_jobs):
             rows, codes, weights = weighted(X, codes, weights, self.device)
@@ -170,7 +162,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
                     pairs = zip(*raw, strict=True)
                     W = np.array([columns.from_raw(*pair) for pair in pairs])
                     start = problem.parameters(W)
-        return problem, start, l2
+        return problem, start
 
     def _keep(self, problem: LinearModel, result: Result) -> None:
         """Set what the fit has found, at once."""
@@ -308,8 +300,10 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
         None: the same draws in every run. Generators of NumPy are left alone but for
         one that is given.
     n_jobs : int, optional
-        Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
-        result does not depend on it.
+        Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all
+        that joblib, threadpoolctl (OpenMP), ``OMP_NUM_THREADS``,
+        ``NUMBA_NUM_THREADS``, affinity and control group allow. The result does not
+        depend on it.
     device : {"cpu", "cuda"}, default "cpu"
         Where to fit. ``"cuda"`` copies X to an NVIDIA GPU, for the time of the fit
         (extra ``cuda``), or reads it in parts if it does not fit. X that is on a GPU is

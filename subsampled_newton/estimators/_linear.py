@@ -263,8 +263,10 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
         Seed of the sketches. The minimizer does not depend on it beyond ``tol``. None:
         the same draws in every run.
     n_jobs : int, optional
-        Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
-        result does not depend on it.
+        Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all
+        that joblib, threadpoolctl (OpenMP), ``OMP_NUM_THREADS``,
+        ``NUMBA_NUM_THREADS``, affinity and control group allow. The result does not
+        depend on it.
     device : {"cpu", "cuda"}, default "cpu"
         As in `LogisticRegression`. QR factorisations and sketches are made on the host.
     verbose : int, default 0

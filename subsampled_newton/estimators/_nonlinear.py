@@ -84,8 +84,10 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
     random_state : int, RandomState or None, default None
         Seed of solvers that sample. None: the same draws in every run.
     n_jobs : int, optional
-        Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS`` or all. The
-        result does not depend on it.
+        Threads; -1 for all. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all
+        that joblib, threadpoolctl (OpenMP), ``OMP_NUM_THREADS``,
+        ``NUMBA_NUM_THREADS``, affinity and control group allow. The result does not
+        depend on it.
     verbose : int, default 0
         Above 0, show a progress bar (needs tqdm).
 

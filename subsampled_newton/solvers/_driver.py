@@ -158,7 +158,9 @@ def minimize(
         Source of all randomness. Results are the same for a seed, whatever the number
         of threads.
     n_jobs : int, optional
-        Threads. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all cores.
+        Threads. Default: ``SUBSAMPLED_NEWTON_NUM_THREADS``, otherwise all that
+        joblib, threadpoolctl (OpenMP), ``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS``,
+        affinity and control group allow.
     resume : Result or Checkpoint, optional
         Go on where another run of the same problem and solver ended, in this process or
         another (`Checkpoint.save`, `load`). The result is that of the uninterrupted
@@ -370,10 +372,9 @@ def run(
 
         if status is Status.NON_FINITE:
             problem.refuse_bad_data()
-        if bound is None:
-            with _beside(work, beside):
+        with _beside(work, beside):
+            if bound is None:
                 bound = problem.suboptimality_bound(state.point)
-        with work.uncounted():
             value, gradient = state.point.value, state.point.gradient.copy()
             norm = problem.gradient_norm(state.point)
             note = state.note
