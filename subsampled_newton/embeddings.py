@@ -134,9 +134,9 @@ class SparseSign(Embedding):
 
         def block(lo: int, hi: int) -> Array:
             out = np.zeros(shape)
-            kernel(
-                rows._arrays, lo, hi, self.targets, self.signs, r, columns.shift, out
-            )
+            for x, start, stop, part in rows._pieces(lo, hi):
+                targets, signs = self.targets[part], self.signs[part]
+                kernel(x, start, stop, targets, signs, r[part], columns.shift, out)
             return out
 
         _memory.require(
