@@ -14,10 +14,12 @@ from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
+from subsampled_newton import _memory
 from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows, host_array, on_device
 from subsampled_newton.estimators._base import (
+    LABEL_BYTES,
     InferenceMixin,
     LinearEstimator,
     checked_weights,
@@ -75,6 +77,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         self.device = device
         self.verbose = verbose
 
+    _convex: ClassVar[bool] = True
+
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array
     ) -> LinearModel:
@@ -88,7 +92,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            float64 and float32 data in any memory order and CSR matrices are used
+            Arrays of real numbers in any memory order and CSR matrices are used
             without a copy, and so are arrays on a GPU (CuPy, PyTorch), there.
         y : array-like of shape (n_samples,)
             Labels of two or more classes, numbers or strings.
@@ -104,6 +108,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         ------
         KeyboardInterrupt
             As it comes; the last iterate is kept then, if there is one.
+        MemoryError
+            If the fit needs more memory than is available, before it takes any.
         """
         X, y = validated(self, X, y)
         problem, best = None, None
@@ -133,6 +139,14 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
     ) -> tuple[LinearModel, Array | None, float]:
         """Problem, start and weight of the ridge for checked data."""
         self.classes_, codes = _classes(y)
+        outputs = len(self.classes_) if len(self.classes_) > 2 else 1
+        penalised = np.isfinite(self.C) if self.alpha is None else self.alpha > 0.0
+        self._require(
+            X,
+            outputs,
+            16 * len(y) * (self.class_weight is not None),
+            bound=bool(penalised and self._convex),
+        )
         weights, l2 = self._weighted(X, y, codes, sample_weight)
         with quiet(), use_threads(self.n_jobs):
             rows, ridge = equilibrated(X, weights, self.fit_intercept, l2, self.device)
@@ -403,6 +417,8 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
         )
         self.n_init = n_init
 
+    _convex = False
+
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array
     ) -> LinearModel:
@@ -442,6 +458,11 @@ def _classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
         if y.dtype.kind in "iu" and low >= 0 and high < min(1000, len(y)):
             used = np.bincount(y) > 0
             return np.flatnonzero(used).astype(y.dtype), (np.cumsum(used) - 1)[y]
+    _memory.require(
+        len(y) * (LABEL_BYTES + 2.0 * y.itemsize),
+        f"sorting {len(y):,} labels",
+        "pass labels that are whole numbers from 0 on, which are not sorted",
+    )
     check_classification_targets(y)
     labels, codes = np.unique(y, return_inverse=True)
     return labels, codes

@@ -13,12 +13,12 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsampled_newton import _parallel
+from subsampled_newton import _memory, _parallel
 from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
 from subsampled_newton.problem import FiniteSum, Point
-from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
+from subsampled_newton.solvers._memory import device_memory_needed, require
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 
 __all__ = ["Solver", "State", "minimize"]
@@ -133,6 +133,9 @@ def minimize(
     ------
     ValueError, TypeError
         If an argument is not allowed. Numerical trouble is a status, not an exception.
+    MemoryError
+        If the solver needs more than is available, by the formula of `memory_needed`:
+        before anything is allocated.
     KeyboardInterrupt
         As it comes. Its attribute ``result`` then holds the last iterate, and a
         checkpoint to go on from.
@@ -154,6 +157,8 @@ def minimize(
         resume = resume.checkpoint
     if resume is not None and w0 is not None:
         raise ValueError("w0 must be None when resume is given")
+    with _parallel.use_threads(n_jobs):
+        needed = require(problem, solver)
     with quiet():  # NumPy ignores overflows as it makes a seed
         rng = np.random.default_rng(seed)
     if resume is not None:
@@ -170,6 +175,7 @@ def minimize(
     with (
         _parallel.use_threads(n_jobs),
         _parallel.one_blas_thread(),
+        _memory.granted(needed.vectors),
         quiet(over="ignore", invalid="ignore"),  # trials far out: a refusal
         _bar(progress) as bar,
     ):
@@ -191,7 +197,7 @@ def minimize(
             seconds = resume.seconds
             records = resume.records[:-1]
 
-        memory = memory_needed(problem, solver)
+        memory = sum(needed)
         kept = None
         try:
             while True:

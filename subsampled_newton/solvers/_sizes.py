@@ -53,7 +53,7 @@ class Fixed:
         _check_size("hessian_sample", self.size)
 
     def first(self, problem: FiniteSum) -> int:
-        return _count(self.size, problem.n_samples)
+        return row_count(self.size, problem.n_samples)
 
     def next(
         self,
@@ -235,7 +235,7 @@ def as_size_rule(size: float | int | SizeRule) -> SizeRule:
     return size
 
 
-def _count(size: float | int, n: int) -> int:
+def row_count(size: float | int, n: int) -> int:
     if isinstance(size, int | np.integer):
         return min(int(size), n)
     return max(1, math.ceil(size * n))
