@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
-__all__ = ["NotEnoughMemory", "available", "require"]
+__all__ = ["NotEnoughMemory", "affords", "available", "granted", "require"]
 
-SMALL = 1 << 27
+SMALL = 1 << 24
 """Bytes that are not worth a look at the system."""
 GIGABYTE = 1e9
 
@@ -16,7 +20,7 @@ class NotEnoughMemory(MemoryError):
     """Something does not fit in the memory available; it was not tried."""
 
 
-def require(n_bytes: float, what: str, remedy: str) -> None:
+def require(n_bytes: float, what: str, remedy: str, held: float = 0.0) -> None:
     """Raise if something needs more memory than there is.
 
     Parameters
@@ -27,25 +31,76 @@ def require(n_bytes: float, what: str, remedy: str) -> None:
         What needs it.
     remedy : str
         What to do instead.
+    held : float, default 0
+        The part of it that has been taken already.
 
     Raises
     ------
     NotEnoughMemory
         Saying how much it needs and how much is available.
     """
-    if n_bytes > SMALL and n_bytes > (free := available()):
+    if (free := _free(n_bytes, held)) < n_bytes:
         raise NotEnoughMemory(
             f"{what} needs about {n_bytes / GIGABYTE:.2g} GB of memory, "
             f"{free / GIGABYTE:.2g} GB are available: {remedy}"
         )
 
 
-def available() -> float:
-    """Bytes that this process can still take; inf where the system does not tell.
+def affords(n_bytes: float, held: float = 0.0) -> bool:
+    """Whether `require` would not raise."""
+    return n_bytes <= _free(n_bytes, held)
 
-    The least of what the machine has left and of what the limits of the control groups
-    of the process leave, in both versions of these. Files in the cache can be dropped.
+
+def _free(n_bytes: float, held: float) -> float:
+    """Memory for something, what it holds included; the system is asked if need be."""
+    left = _left()
+    return left if n_bytes <= min(SMALL, left) else min(_system() + held, left)
+
+
+def available() -> float:
+    """Bytes that this process can still take; inf where nobody tells.
+
+    The least of what the machine has left, of what the limits of the control groups of
+    the process leave, in both versions of these, and of the limit that the user has
+    set. Files in the cache can be dropped.
     """
+    return min(_system(), _left())
+
+
+_LIMIT = "SUBSAMPLED_NEWTON_MEMORY_LIMIT"
+"""Environment variable: bytes that a fit may take beside the data."""
+_granted: ContextVar[float] = ContextVar("_granted", default=0.0)
+
+
+@contextmanager
+def granted(n_bytes: float) -> Iterator[None]:
+    """Leave so much less of the user's limit to what is asked for in the block.
+
+    What the system tells contains what has been taken, the user's limit does not.
+    """
+    before = _granted.get()
+    try:
+        _granted.set(before + n_bytes)
+        yield
+    finally:
+        _granted.set(before)
+
+
+def _left() -> float:
+    """What the user's limit leaves; inf without one."""
+    text = os.environ.get(_LIMIT)
+    if text is None:
+        return math.inf
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not limit >= 0.0:
+        raise ValueError(f"{_LIMIT} must be a number of bytes >= 0, got {text!r}")
+    return max(0.0, limit - _granted.get())
+
+
+def _system() -> float:
     return min(_machine(), *(_group(*files) for files in _group_files()))
 
 

@@ -15,6 +15,7 @@ import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +25,13 @@ from numpy.typing import NDArray
 from subsampled_newton import _memory, _parallel
 from subsampled_newton.columns import Columns, Work
 from subsampled_newton.kernels import fused, gram, linear, pointwise, softmax
-from subsampled_newton.kernels.rows import COLUMN_MAJOR, CSR, ROW_MAJOR, Layout
+from subsampled_newton.kernels.rows import (
+    BLOCK,
+    COLUMN_MAJOR,
+    CSR,
+    ROW_MAJOR,
+    Layout,
+)
 from subsampled_newton.losses import PointwiseLoss
 from subsampled_newton.parameters import check_one_of, shown
 
@@ -45,6 +52,11 @@ CHUNK = 2048
 """Rows that are copied to a buffer at a time where BLAS needs them transformed."""
 MATRIX_COPIES = 4
 """A matrix, two copies of it while it is scaled and factored, and some of vectors."""
+BUFFER = 1 << 15
+"""Numbers that are converted at a time where kernels do not read what is stored: they
+stay in the second-level cache until a kernel has read them."""
+EVERY = slice(None)
+"""All rows, which are then read where they are."""
 GRAM_MAX_PARAMS = 250
 """Up to here our kernel for Gram matrices is faster than BLAS on copied blocks."""
 
@@ -100,6 +112,32 @@ class Rows(ABC):
         yield slice(0, self.n_rows), self
 
     @property
+    def buffer_bytes(self) -> int:
+        """Bytes of the buffer through which a thread reads the rows; 0 if none."""
+        return 0
+
+    @property
+    def single_rows(self) -> tuple[NDArray[Any], ...]:
+        """Arrays for kernels that read rows in any order."""
+        return self._arrays
+
+    @property
+    def single_rows_bytes(self) -> int:
+        """Bytes of the copy that `single_rows` makes; 0 if it makes none."""
+        return 0
+
+    def _pieces(
+        self, lo: int, hi: int, step: int | None = None
+    ) -> Iterator[tuple[tuple[NDArray[Any], ...], int, int, slice]]:
+        """Rows as kernels read them: in place, or converted in a buffer.
+
+        Arrays, the first and the last row in these, and where these arrays begin and
+        end among all rows: `EVERY` in place. Pieces are multiples of ``step`` rows, of
+        those that kernels read at a time, so that sums have the same order.
+        """
+        yield self._arrays, lo, hi, EVERY
+
+    @property
     def device_bytes(self) -> int:
         """Bytes that the rows take on a device; 0 if they are on the host."""
         return 0
@@ -144,7 +182,8 @@ class Rows(ABC):
         z = np.empty(self.n_rows)
 
         def block(lo: int, hi: int) -> None:
-            kernel(self._arrays, lo, hi, u, constant, z)
+            for x, start, stop, part in self._pieces(lo, hi):
+                kernel(x, start, stop, u, constant, z[part])
 
         self._run(block)
         return z
@@ -155,7 +194,8 @@ class Rows(ABC):
 
         def block(lo: int, hi: int) -> Array:
             out = np.zeros(self._n_raw + 1)
-            kernel(self._arrays, lo, hi, r, out)
+            for x, start, stop, part in self._pieces(lo, hi):
+                kernel(x, start, stop, r[part], out)
             return out
 
         total = self._sum(block)
@@ -168,7 +208,8 @@ class Rows(ABC):
 
         def block(lo: int, hi: int) -> Array:
             out = np.zeros(self._n_raw + 1)
-            kernel(self._arrays, lo, hi, h, u, constant, out)
+            for x, start, stop, part in self._pieces(lo, hi):
+                kernel(x, start, stop, h[part], u, constant, out)
             return out
 
         total = self._sum(block)
@@ -232,7 +273,9 @@ class Rows(ABC):
 
         def block(lo: int, hi: int) -> Array:
             out = np.zeros(self._n_raw + 2)
-            kernel(self._arrays, lo, hi, y, weights, u, constant, z, out)
+            for x, start, stop, part in self._pieces(lo, hi):
+                targets, s = y[part], weights[part]
+                kernel(x, start, stop, targets, s, u, constant, z[part], out)
             return out
 
         total = self._sum(block) / self.n_rows
@@ -277,7 +320,15 @@ class Rows(ABC):
         U, constants = self._raw_classes(W)
         kernel = softmax.matvec(self.layout)
         Z = np.empty((len(W), self.n_rows))
-        self._run(lambda lo, hi: kernel(self._arrays, lo, hi, U, constants, Z))
+
+        def block(lo: int, hi: int) -> None:
+            for x, start, stop, part in self._pieces(lo, hi):
+                z = _of_rows(Z, part)
+                kernel(x, start, stop, U, constants, z)
+                if z is not Z:
+                    Z[:, part] = z
+
+        self._run(block)
         return Z
 
     def class_evaluate(
@@ -291,7 +342,11 @@ class Rows(ABC):
         def block(lo: int, hi: int) -> Array:
             out = np.zeros(U.size + len(W) + 1)
             G, sums = out[: U.size].reshape(U.shape), out[U.size :]
-            kernel(self._arrays, lo, hi, y, weights, U, constants, Z, G, sums)
+            for x, start, stop, part in self._pieces(lo, hi):
+                z, targets, s = _of_rows(Z, part), y[part], weights[part]
+                kernel(x, start, stop, targets, s, U, constants, z, G, sums)
+                if z is not Z:
+                    Z[:, part] = z
             return out
 
         total = self._sum(block, cost=len(W)) / self.n_rows
@@ -305,7 +360,9 @@ class Rows(ABC):
         def block(lo: int, hi: int) -> Array:
             out = np.zeros(U.size + len(V))
             G, sums = out[: U.size].reshape(U.shape), out[U.size :]
-            kernel(self._arrays, lo, hi, P, weights, U, constants, G, sums)
+            for x, start, stop, part in self._pieces(lo, hi):
+                p, s = _of_rows(P, part), weights[part]
+                kernel(x, start, stop, p, s, U, constants, G, sums)
             return out
 
         total = self._sum(block, cost=len(V))
@@ -327,7 +384,9 @@ class Rows(ABC):
             out = np.zeros(shape)
             if sparse:
                 kernel = softmax.hessian_csr()
-                kernel(self._arrays, lo, hi, P, weights, self._n_raw, intercept, out)
+                for x, start, stop, part in self._pieces(lo, hi):
+                    p, s = _of_rows(P, part), weights[part]
+                    kernel(x, start, stop, p, s, self._n_raw, intercept, out)
                 return out
             kernel = softmax.hessian_dense()
             for start in range(lo, hi, CHUNK):
@@ -430,10 +489,12 @@ class Rows(ABC):
 
 
 class DenseRows(Rows):
-    """Rows of a two-dimensional array, float64 or float32, in any memory order.
+    """Rows of a two-dimensional array of real numbers, in any memory order.
 
-    The array is used in place: read-only, memory-mapped and strided arrays as they are.
-    C order is fastest, Fortran order close to it, other strides about 4 times slower.
+    The array is never copied whole. float64 and float32 in C or Fortran order are read
+    in place, C order fastest. Other strides, byte orders and types (integers, bool,
+    float16) are converted in a buffer, some hundred rows at a time, in every read:
+    with the same bits in every result as a converted copy.
     """
 
     def __init__(
@@ -447,25 +508,98 @@ class DenseRows(Rows):
         self.columns = columns or plain_columns(d)
         self.work = work or Work()
         self._n_elements = X.size
+        single = X.dtype.newbyteorder("=") == np.float32
+        self._dtype = np.dtype(np.float32 if single else np.float64)
         column_major = X.flags.f_contiguous and not X.flags.c_contiguous
+        ordered = column_major or X.flags.c_contiguous
+        self._in_place = bool(ordered and X.flags.aligned and X.dtype == self._dtype)
+        if not ordered:
+            column_major = abs(X.strides[0]) < abs(X.strides[1])
         self.layout = COLUMN_MAJOR if column_major else ROW_MAJOR
         # Numba has different types for read-only and writable arrays: one is enough.
-        view = (X.T if column_major else X).view()
-        view.flags.writeable = False
-        self._arrays = (view,)
+        self._arrays = (_read_only(X.T if column_major else X),)
+
+    @property
+    def row_bytes(self) -> int:
+        return int(self._X.nbytes // self.n_rows)
+
+    @property
+    def buffer_bytes(self) -> int:
+        if self._in_place:
+            return 0
+        return 2 * self._dtype.itemsize * self._piece_rows(BLOCK) * self._n_raw
+
+    def _piece_rows(self, step: int) -> int:
+        return step * max(1, BUFFER // (step * self._n_raw))
+
+    def _pieces(
+        self, lo: int, hi: int, step: int | None = None
+    ) -> Iterator[tuple[tuple[NDArray[Any], ...], int, int, slice]]:
+        if self._in_place:
+            yield self._arrays, lo, hi, EVERY
+            return
+        most = self._piece_rows(step or self.layout.block_rows(self._n_raw))
+        buffer = np.empty(min(2 * most, hi - lo) * self._n_raw, dtype=self._dtype)
+        stored = self._X.T if self.layout is COLUMN_MAJOR else self._X
+        while lo < hi:
+            # The last piece is a long one: kernels treat few rows in other ways.
+            stop = lo + most if hi - lo >= 2 * most else hi
+            part = slice(lo, stop)
+            source = stored[:, part] if self.layout is COLUMN_MAJOR else stored[part]
+            piece = buffer[: source.size].reshape(source.shape)
+            np.copyto(piece, source, casting="unsafe")
+            yield (_read_only(piece),), 0, stop - lo, part
+            lo = stop
+
+    @cached_property
+    def single_rows(self) -> tuple[NDArray[Any], ...]:
+        if self._X.dtype == bool:
+            return (_read_only(self._arrays[0].view(np.uint8)),)
+        if self.single_rows_bytes == 0:
+            return self._arrays
+        dtype = np.float32 if self._X.dtype.itemsize == 2 else self._dtype
+        if self._X.dtype.kind in "iu":
+            dtype = self._X.dtype.newbyteorder("=")
+        order: Any = "C"
+        return (_read_only(np.array(self._arrays[0], dtype=dtype, order=order)),)
+
+    @property
+    def single_rows_bytes(self) -> int:
+        """Numba reads no float16, no float of more than 64 bits, no swapped bytes."""
+        X = self._X
+        read = X.dtype.kind in "iub" or X.dtype in (np.float32, np.float64)
+        if read and X.dtype.isnative and X.flags.aligned:
+            return 0
+        half = X.dtype.kind == "f" and X.itemsize == 2
+        return int(X.size * (4 if half else min(8, X.itemsize)))
 
     def take(self, rows: NDArray[np.intp]) -> Rows:
         self.work.rows_read += len(rows)
-        if self.layout is COLUMN_MAJOR:  # column by column: 8 times faster than by rows
-            X = np.take(self._X.T, rows, axis=1).T
+        stored, flags = self._X, self._X.flags
+        if self.layout is not COLUMN_MAJOR:
+            # np.take would copy the whole of another order first.
+            X = np.take(stored, rows, axis=0) if flags.c_contiguous else stored[rows]
+        elif flags.f_contiguous:  # column by column: 8 times faster than by rows
+            X = np.take(stored.T, rows, axis=1).T
         else:
-            X = np.take(self._X, rows, axis=0)
+            X = np.empty((len(rows), stored.shape[1]), stored.dtype, order="F")
+            for j, column in enumerate(stored.T):
+                X[:, j] = column[rows]
         return DenseRows(X, self.columns, self.work)
 
     def with_columns(self, columns: Columns) -> Rows:
         rows = DenseRows(self._X, columns, self.work)
         rows.gathered_bytes = self.gathered_bytes
         return rows
+
+    @property
+    def stored(self) -> NDArray[Any]:
+        """The array that was handed in."""
+        return self._X
+
+    def floats(self) -> NDArray[Any]:
+        """The array as the kernels read it: itself, or a converted copy."""
+        return self._X if self._in_place else self._block(0, self.n_rows)
 
     def _gram(self, h: Array) -> Array:
         if self.n_params > GRAM_MAX_PARAMS:
@@ -476,7 +610,8 @@ class DenseRows(Rows):
 
         def block(lo: int, hi: int) -> Array:
             out = np.zeros((d // 8 * 8 + 8,) * 2)
-            kernel(self._arrays[0], lo, hi, h, columns.shift, columns.scale, out)
+            for x, start, stop, part in self._pieces(lo, hi, gram.GROUP):
+                kernel(x[0], start, stop, h[part], columns.shift, columns.scale, out)
             return out
 
         total = self._sum(block, (d + 1) ** 2, cost=1 + d // 16)
@@ -488,11 +623,14 @@ class DenseRows(Rows):
         return row
 
     def _moments(self, weights: Array, center: Array) -> Array:
-        kernel = linear.column_moments(self.layout is COLUMN_MAJOR)
+        column_major = self.layout is COLUMN_MAJOR
+        kernel = linear.column_moments(column_major)
+        step = linear.MOMENT_ROWS if column_major else BLOCK
 
         def block(lo: int, hi: int) -> Array:
             out = np.zeros((2, self._n_raw))
-            kernel(self._arrays[0], lo, hi, weights, center, out)
+            for x, start, stop, part in self._pieces(lo, hi, step):
+                kernel(x[0], start, stop, weights[part], center, out)
             return out
 
         return self._sum(block)
@@ -500,20 +638,29 @@ class DenseRows(Rows):
     def row_norms(self) -> Array:
         out = np.empty(self.n_rows)
         kernel = linear.row_norms(sparse=False)
-        view = self._X.view()
-        view.flags.writeable = False
-        columns = self.columns
-        self._run(
-            lambda lo, hi: kernel(view, lo, hi, columns.shift, columns.scale, out)
-        )
+        columns, column_major = self.columns, self.layout is COLUMN_MAJOR
+
+        def block(lo: int, hi: int) -> None:
+            for x, start, stop, part in self._pieces(lo, hi):
+                X = x[0].T if column_major else x[0]
+                kernel(X, start, stop, columns.shift, columns.scale, out[part])
+
+        self._run(block)
         return out + self.columns.intercept
 
     def _block(self, lo: int, hi: int) -> NDArray[Any]:
-        return self._X[lo:hi]
+        if self._in_place:
+            return self._X[lo:hi]
+        order: Any = "F" if self.layout is COLUMN_MAJOR else "C"
+        return np.array(self._X[lo:hi], dtype=self._dtype, order=order)
 
 
 class CSRRows(Rows):
-    """Rows of a compressed sparse row matrix with int32 or int64 indices."""
+    """Rows of a compressed sparse row matrix with int32 or int64 indices.
+
+    float64 and float32 entries are read in place, others converted in a buffer, some
+    rows at a time, in every read.
+    """
 
     def __init__(
         self,
@@ -527,9 +674,43 @@ class CSRRows(Rows):
         self.work = work or Work()
         self._n_elements = max(X.nnz, self.n_rows)
         self.layout = CSR
-        self._arrays = tuple(a.view() for a in (X.data, X.indices, X.indptr))
-        for array in self._arrays:
-            array.flags.writeable = False
+        self._arrays = tuple(map(_read_only, (X.data, X.indices, X.indptr)))
+        self._in_place = X.data.dtype in (np.float32, np.float64)
+
+    @property
+    def buffer_bytes(self) -> int:
+        if self._in_place:
+            return 0
+        return int(16 * self._piece_rows() * -(-self._X.nnz // self.n_rows))
+
+    @property
+    def single_rows(self) -> tuple[NDArray[Any], ...]:
+        data, *rest = self._arrays
+        if data.dtype == bool:
+            data = _read_only(data.view(np.uint8))
+        return (data, *rest)
+
+    def _piece_rows(self) -> int:
+        return BLOCK * max(1, BUFFER * self.n_rows // (BLOCK * self._n_elements))
+
+    def _pieces(
+        self, lo: int, hi: int, step: int | None = None
+    ) -> Iterator[tuple[tuple[NDArray[Any], ...], int, int, slice]]:
+        if self._in_place:
+            yield self._arrays, lo, hi, EVERY
+            return
+        data, indices, indptr = self._arrays
+        most = self._piece_rows()
+        while lo < hi:
+            stop = min(lo + most, hi)
+            entries = slice(indptr[lo], indptr[stop])
+            x = (
+                data[entries].astype(np.float64),
+                indices[entries],
+                indptr[lo : stop + 1] - indptr[lo],
+            )
+            yield tuple(map(_read_only, x)), 0, stop - lo, slice(lo, stop)
+            lo = stop
 
     def take(self, rows: NDArray[np.intp]) -> Rows:
         self.work.rows_read += len(rows)
@@ -548,7 +729,8 @@ class CSRRows(Rows):
 
         def block(lo: int, hi: int) -> Array:
             out = np.zeros((d + 1, d + 1))
-            kernel(self._arrays, lo, hi, h, out)
+            for x, start, stop, part in self._pieces(lo, hi):
+                kernel(x, start, stop, h[part], out)
             return out
 
         full = fill_symmetric(self._sum(block, (d + 1) ** 2), self.n_params)
@@ -565,7 +747,8 @@ class CSRRows(Rows):
 
         def block(lo: int, hi: int) -> Array:
             out = np.zeros((2, self._n_raw))
-            kernel(self._arrays, lo, hi, weights, out)
+            for x, start, stop, part in self._pieces(lo, hi):
+                kernel(x, start, stop, weights[part], out)
             return out
 
         first, second = self._sum(block, 2 * self._n_raw)
@@ -577,10 +760,24 @@ class CSRRows(Rows):
         out = np.empty(self.n_rows)
         kernel = linear.row_norms(sparse=True)
         scale, shift = self.columns.scale, self.columns.shift
-        self._run(lambda lo, hi: kernel(self._arrays, lo, hi, shift, scale, out))
+
+        def block(lo: int, hi: int) -> None:
+            for x, start, stop, part in self._pieces(lo, hi):
+                kernel(x, start, stop, shift, scale, out[part])
+
+        self._run(block)
         # ||D (x - m)||^2 = ||D x||^2 - 2 x'D^2 m + ||D m||^2 keeps the rows sparse.
         out += (scale * shift) @ (scale * shift) + self.columns.intercept
         return out
+
+    @property
+    def stored(self) -> sp.csr_array:
+        """The matrix that was handed in, or its copy in CSR."""
+        return self._X
+
+    def floats(self) -> sp.csr_array:
+        """The matrix as the kernels read it: itself, or with converted entries."""
+        return self._X if self._in_place else self._X.astype(np.float64)
 
     def _block(self, lo: int, hi: int) -> sp.csr_array:
         return self._X[lo:hi]
@@ -592,10 +789,11 @@ def as_rows(X: Any, device: str | None = None) -> Rows:
     Parameters
     ----------
     X : Rows, array-like or sparse matrix of shape (n_rows, n_features)
-        float64 and float32 arrays of any memory order and CSR matrices without
-        duplicate entries are used in place. Other number types are converted to
-        float64, other sparse formats to CSR, and duplicate entries are summed, in a
-        copy. Arrays on a GPU, those with ``__cuda_array_interface__`` (CuPy, PyTorch)
+        Arrays of real numbers and CSR matrices without duplicate entries are used in
+        place: float64 and float32 in C or Fortran order as they are, other types,
+        byte orders and strides through a buffer, see `DenseRows`. Other sparse formats
+        are converted to CSR, and duplicate entries are summed, in a copy. Arrays on a
+        GPU, those with ``__cuda_array_interface__`` (CuPy, PyTorch)
         or with DLPack on a CUDA device, are used there without a copy; float32 or
         float64.
     device : {"cpu", "cuda"}, optional
@@ -639,7 +837,8 @@ def as_rows(X: Any, device: str | None = None) -> Rows:
             "X must be two-dimensional with at least one row and one column, "
             f"got {f'shape {array.shape}' if array.shape else shown(X)}"
         )
-    return DenseRows(_as_float(array))
+    _check_kind(array.dtype)
+    return DenseRows(array)
 
 
 def on_device(X: Any) -> bool:
@@ -670,13 +869,20 @@ def plain_columns(n_columns: int) -> Columns:
     return Columns(np.ones(n_columns), np.zeros(n_columns), intercept=False)
 
 
-def _as_float(array: NDArray[Any]) -> NDArray[Any]:
-    """float32 and native float64 as they are, other real numbers as float64."""
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"X must hold real numbers, got dtype {array.dtype}")
-    if array.dtype in (np.float32, np.float64) and array.dtype.isnative:
-        return array
-    return array.astype(np.float64)
+def _check_kind(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "fiub":
+        raise TypeError(f"X must hold real numbers, got dtype {dtype}")
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _of_rows(values: Array, part: slice) -> Array:
+    """Entries (n_classes, n) of some rows, in C order: a copy unless it is all."""
+    return values if part == EVERY else np.ascontiguousarray(values[:, part])
 
 
 def check_sparse(X: Any) -> None:
@@ -717,10 +923,22 @@ def _checked_csr(X: Any) -> sp.csr_array:
             "X must be two-dimensional with at least one row and one column, "
             f"got shape {csr.shape}"
         )
-    data = _as_float(csr.data)
-    if data is not csr.data:
+    _check_kind(csr.dtype)
+    known = csr.dtype.kind in "iub" or csr.dtype in (np.float32, np.float64)
+    if not (known and csr.dtype.isnative):  # SciPy takes no rows of others
+        _require_copy(csr.nnz * 8, "the entries of X")
+        data = csr.data.astype(np.float64)
         csr = sp.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)
     if not csr.has_canonical_format:
+        _require_copy(_sparse_bytes(csr), "X with its duplicate entries summed")
         csr = csr.copy()
         csr.sum_duplicates()
     return csr
+
+
+def _sparse_bytes(X: Any) -> int:
+    return int(X.data.nbytes + X.indices.nbytes + X.indptr.nbytes)
+
+
+def _require_copy(n_bytes: int, what: str) -> None:
+    _memory.require(n_bytes, f"a copy of {what}", "convert X beforehand")

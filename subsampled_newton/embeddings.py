@@ -137,7 +137,9 @@ class SparseSign(Embedding):
 
             def block(lo: int, hi: int) -> Array:
                 out = np.zeros(shape)
-                kernel(piece._arrays, lo, hi, *own, columns.shift, out)
+                for x, start, stop, rest in piece._pieces(lo, hi):
+                    mine = [array[rest] for array in own]
+                    kernel(x, start, stop, *mine, columns.shift, out)
                 return out
 
             # Large parts: their additions stay small beside the read of X.

@@ -28,7 +28,7 @@ from subsampled_newton.problem import (
 )
 from subsampled_newton.sampling import Sample
 
-__all__ = ["LinearModel"]
+__all__ = ["LinearModel", "dual_rows"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -43,6 +43,17 @@ EPS = float(np.finfo(np.float64).eps)
 FORMED_SPEED = 16
 """A matrix is formed when more than d / 16 products are expected: BLAS forms it about
 that many times faster, per operation, than fused products run."""
+
+
+def dual_rows(n: int, p: int, n_free: int) -> int:
+    """Rows that are copied to look for a dual point; 0 where none is looked for.
+
+    ``n_free`` of the p parameters have no ridge.
+    """
+    if not 0 < n_free <= min(FREE_MAX_PARAMS, p - 1):
+        return 0
+    few = min(512, FEW_ELEMENTS // p)
+    return min(n, max(1, few, min(4096, n // 16)))
 
 
 class LinearModel(FiniteSum):
@@ -216,11 +227,10 @@ class LinearModel(FiniteSum):
     @property
     def bound_rows(self) -> int:
         """Rows that `suboptimality_bound` copies; 0 where it needs none."""
-        free = int(np.sum(self.l2 == 0.0))
-        if not (self.convex and 0 < free <= FREE_MAX_PARAMS and free < len(self.l2)):
+        if not self.convex:
             return 0
-        few = min(512, FEW_ELEMENTS // self.n_params)
-        return min(self.n_samples, max(1, few, min(4096, self.n_samples // 16)))
+        n_free = int(np.sum(self.l2 == 0.0))
+        return dual_rows(self.n_samples, self.n_params, n_free)
 
     def suboptimality_bound(self, point: Point) -> float:
         """Guaranteed bound of ``F(w) - min F`` at a point, up to rounding errors of g.

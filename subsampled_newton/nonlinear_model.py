@@ -63,7 +63,7 @@ class NonlinearModel(FiniteSum):
         ``params`` is a sequence (``p[i]``, ``a, b = p``, ``len(p)``, ``p[1:]``, loops,
         ``p @ x``), ``x_i`` a row of X as an array of float64.
     X : ndarray of shape (n_samples, n_predictors)
-        float64 and float32 arrays are used in place, others converted.
+        Used in place; other types than float64 are converted block by block.
     y : array-like of shape (n_samples,), optional
         Targets. Without them the function is the residual.
     n_params : int
@@ -588,8 +588,7 @@ def _predictors(X: ArrayLike) -> NDArray[Any]:
     if array.ndim != 2 or 0 in array.shape:
         came = f"shape {array.shape}" if array.shape else shown(X)
         raise ValueError(f"X must have rows and columns, got {came}")
-    native = array.dtype.isnative and array.dtype in (np.float64, np.float32)
-    return array if native else array.astype(np.float64)
+    return array  # `_block` converts what is read
 
 
 def _targets(y: ArrayLike | None, n: int) -> Array:

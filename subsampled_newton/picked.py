@@ -73,6 +73,14 @@ class PickedRows(Rows):
     def row_bytes(self) -> int:
         return self._rows.row_bytes
 
+    @property
+    def buffer_bytes(self) -> int:
+        return self._rows.buffer_bytes
+
+    @property
+    def single_rows_bytes(self) -> int:
+        return self.n_rows * self.row_bytes
+
     def take(self, rows: Indices) -> Rows:
         part = self._rows.take(self._kept[rows])
         part.work = self.work

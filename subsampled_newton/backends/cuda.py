@@ -718,7 +718,7 @@ def cuda_rows(X: Any) -> CudaRows:
         raise TypeError(
             f"device='cuda' needs dense or CSR rows, got {type(rows).__name__}"
         )
-    return _placed(rows._X, rows.columns, rows.work)
+    return _placed(rows.floats(), rows.columns, rows.work)
 
 
 def _in_place(X: Any) -> CudaRows:

@@ -8,6 +8,7 @@ copied, the objective is the same, and ``tol`` has no unit.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import textwrap
@@ -42,8 +43,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from subsampled_newton import _archive
+from subsampled_newton import _archive, _memory
 from subsampled_newton._interrupts import quiet
+from subsampled_newton._parallel import use_threads
 from subsampled_newton.columns import Columns
 from subsampled_newton.data import (
     CHUNK,
@@ -73,6 +75,7 @@ from subsampled_newton.parameters import check_flag, is_array, is_number, shown
 from subsampled_newton.picked import pick, used_rows
 from subsampled_newton.problem import FiniteSum
 from subsampled_newton.solvers._driver import Solver, _now, minimize
+from subsampled_newton.solvers._memory import REMEDY, Sizes, affordable, needs
 from subsampled_newton.solvers._polish import assured
 from subsampled_newton.solvers._result import Result
 from subsampled_newton.solvers._sizes import Growing
@@ -95,7 +98,9 @@ from subsampled_newton.solvers.trust_region import TrustRegion
 
 __all__ = [
     "ALLOWED_TYPES",
+    "LABEL_BYTES",
     "MATRIX",
+    "NEWTON_CG",
     "SOLVERS",
     "Account",
     "InferenceMixin",
@@ -144,10 +149,17 @@ SOLVERS: dict[str, Solver] = {
 
 SMALL = 20_000
 """Rows below which sampling saves less than its overhead."""
-ALLOWED_TYPES = [np.float64, np.float32]
 MATRIX = "an array (n_samples, n_features) of finite real numbers"
 LONGEST = 300
 """Characters of an error."""
+ALLOWED_TYPES = [np.dtype(code) for code in "dfebBhHiIlLqQ?"]
+ALLOWED_TYPES += [dtype.newbyteorder() for dtype in ALLOWED_TYPES if dtype.itemsize > 1]
+"""Types that are read where they are; others are converted to the first."""
+NEWTON_CG = SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
+LABEL_BYTES = 25
+"""Bytes for each label that is sorted, beside two copies of the labels."""
+PREDICTION_VECTORS = 4
+"""Numbers for each prediction, probabilities with their exponentials included."""
 
 
 class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -173,7 +185,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         """Run the solver that the parameters name."""
         solver = self.solver
         if isinstance(solver, str):
-            solver = SOLVERS.get(solver) or _choose(problem)
+            solver = SOLVERS.get(solver) or _chosen(problem)
         return minimize(
             problem,
             solver,
@@ -183,6 +195,39 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             progress=bool(self.verbose),
             seed=seed_of(self.random_state),
         )
+
+    def _require(
+        self, X: Any, outputs: int, n_bytes: int = 0, *, bound: bool = False
+    ) -> None:
+        """Refuse a fit that does not fit, before it takes anything.
+
+        ``n_bytes`` is what the estimator keeps beside the problem, ``bound`` whether
+        it is convex with a ridge. ``"auto"`` counts as the method that needs least: it
+        takes that one if need be.
+        """
+        solver = self.solver
+        if isinstance(solver, str):
+            solver = self._by_name(solver) or NEWTON_CG
+        if on_device(X):
+            rows = as_rows(X)
+        else:  # not checked: for its sizes only
+            rows = CSRRows(X) if sp.issparse(X) else DenseRows(X)
+        more = int(self.fit_intercept)
+        sizes = Sizes.of_rows(rows, outputs, more, bound=bound)
+        if self.device == "cuda":
+            sizes = sizes._replace(on_device=True)
+        with use_threads(self.n_jobs):
+            parts = needs(sizes, solver)
+        _memory.require(
+            parts.vectors + parts.asked + n_bytes,
+            f"{type(self).__name__} with solver={self.solver!r} on {rows.n_rows:,} "
+            f"rows and {rows.n_params:,} columns",
+            REMEDY,
+        )
+
+    def _by_name(self, name: str) -> Solver | None:
+        """Solver of a name; None for ``"auto"``."""
+        return SOLVERS.get(name)
 
     def _assured(self, problem: LinearModel, result: Result) -> Result:
         """Result of which a small gradient means a small error."""
@@ -248,18 +293,25 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         check_is_fitted(self, "coef_")
         if on_device(X):
             return self._predictor_on_device(X)
+        X = _unwrapped(X)
         with naming("X", MATRIX):
             refuse_matrix(X)
             X = validate_data(
                 self, X, reset=False, accept_sparse="csr", dtype=ALLOWED_TYPES
             )
-        coef = self.coef_.T
-        if X.dtype == np.float64 or sp.issparse(X):
+        coef, n = self.coef_.T, X.shape[0]
+        _memory.require(
+            8.0 * PREDICTION_VECTORS * n * coef[0].size,
+            f"predictions for {n:,} rows",
+            "predict for fewer rows at a time",
+        )
+        ordered = sp.issparse(X) or X.flags.c_contiguous or X.flags.f_contiguous
+        if X.dtype == np.float64 and ordered:
             z: Array = X @ coef
         else:  # block by block: no copy of X in float64
-            z = np.empty((len(X), *coef.shape[1:]))
-            for lo in range(0, len(X), CHUNK):
-                z[lo : lo + CHUNK] = X[lo : lo + CHUNK] @ coef
+            z = np.empty((n, *coef.shape[1:]))
+            for lo in range(0, n, CHUNK):
+                z[lo : lo + CHUNK] = X[lo : lo + CHUNK].astype(np.float64) @ coef
         z += self.intercept_
         return z
 
@@ -475,6 +527,7 @@ def validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> tuple[Any, Any]:
     """Check everything but the finiteness of X, which the first read of it decides."""
     if on_device(y):
         y = host_array(y)
+    X = _unwrapped(X)
     reset = kwargs.pop("reset", True)
     with naming("X", MATRIX):
         if on_device(X):
@@ -483,6 +536,7 @@ def validated(estimator: Any, X: Any, y: Any, **kwargs: Any) -> tuple[Any, Any]:
             _check_feature_names(estimator, X, reset=reset)
         else:
             refuse_matrix(X, known_csr=True)
+            _require_conversion(X)
             X = validate_data(
                 estimator,
                 X,
@@ -522,6 +576,44 @@ def _checked_target(estimator: Any, y: Any, **kwargs: Any) -> Any:
         checked = _check_y(y, estimator=estimator, **kwargs)
         assert_all_finite(checked, input_name="y")
     return checked
+
+
+def _unwrapped(X: Any) -> Any:
+    """Return the matrix of rows that `as_rows` has made of it; others as they are."""
+    if not isinstance(X, Rows):
+        return X
+    if not isinstance(X, DenseRows | CSRRows):
+        raise TypeError(
+            f"X must be an array or a sparse matrix, got {type(X).__name__}: pass the "
+            "array itself"
+        )
+    columns = X.columns
+    if columns.intercept or np.any(columns.shift) or np.any(columns.scale != 1.0):
+        raise ValueError(
+            "X must be rows with plain columns, as as_rows makes them, got columns "
+            "that are shifted, scaled or followed by an intercept"
+        )
+    return X.stored
+
+
+def _require_conversion(X: Any) -> None:
+    """Refuse what has to be converted, to float64 or CSR, and does not fit then."""
+    if sp.issparse(X):
+        known = X.format == "csr" and X.dtype in ALLOWED_TYPES
+        n_bytes = 0 if known else 2 * 12 * X.nnz + 8 * sum(X.shape)
+    elif isinstance(X, list | tuple):
+        n_bytes = (
+            8 * len(X) * (len(X[0]) if X and isinstance(X[0], list | tuple) else 1)
+        )
+    else:
+        types = {*getattr(X, "dtypes", [getattr(X, "dtype", object)])}
+        known = len(types) == 1 and types <= {*ALLOWED_TYPES}
+        n_bytes = 0 if known else 8 * math.prod(getattr(X, "shape", ()))
+    _memory.require(
+        n_bytes,
+        "X, which has to be converted,",
+        "pass an array of numbers or a CSR matrix, which is used in place",
+    )
 
 
 def refuse_matrix(X: Any, known_csr: bool = False) -> None:
@@ -636,9 +728,21 @@ def _largest(rows: Rows) -> Array:
         block = rows._block(lo, min(lo + CHUNK, rows.n_rows))
         if sp.issparse(block):
             block = block.toarray()
+        block = np.asarray(block, dtype=np.float64)  # integers may have no negative
         assert_all_finite(block, input_name="X")
         largest = np.maximum(largest, np.abs(block).max(axis=0))
     return largest
+
+
+def _chosen(problem: LinearModel) -> Solver:
+    """Solver for ``"auto"``, or one that needs less memory where that does not fit."""
+    solver = _choose(problem)
+    if affordable(problem, solver):
+        return solver
+    if not problem.convex:
+        return TrustRegion(1.0)
+    # Newton's method says so if it has to go on without a matrix.
+    return SubsampledNewton(1.0) if problem.n_params <= FORMED_MAX_PARAMS else NEWTON_CG
 
 
 def _choose(problem: LinearModel) -> Solver:
@@ -660,7 +764,7 @@ def _choose(problem: LinearModel) -> Solver:
             and np.all(problem.l2[: d - intercept] > 0.0)
         ):
             return DualStartNewton()
-        return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
+        return NEWTON_CG
     if not sampled or n <= 40 * d or problem.loss is SQUARED:
         return SubsampledNewton(1.0)
     return MultilevelNewton()

@@ -13,10 +13,12 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
+from subsampled_newton import _memory
 from subsampled_newton._interrupts import quiet
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows, host_array, on_device
 from subsampled_newton.estimators._base import (
+    LABEL_BYTES,
     Account,
     InferenceMixin,
     LinearEstimator,
@@ -72,6 +74,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
                         f"{shown(weight)} for {shown(label)}"
                     )
 
+    _convex: ClassVar[bool] = True
+
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array
     ) -> LinearModel:
@@ -85,7 +89,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            float64 and float32 data in any memory order and CSR matrices are used
+            Arrays of real numbers in any memory order and CSR matrices are used
             without a copy, and so are arrays on a GPU (CuPy, PyTorch), there.
         y : array-like of shape (n_samples,)
             Labels of two or more classes, numbers or strings.
@@ -102,6 +106,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         ------
         KeyboardInterrupt
             As it comes; the last iterate is kept then, if there is one.
+        MemoryError
+            If the fit needs more memory than is available, before it takes any.
         """
         X, y = validated(self, X, y)
         problem, found = None, list[Result]()
@@ -148,7 +154,10 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[LinearModel, Array | None]:
         """Problem and last solution for checked data."""
+        self._require_labelled(X, y, 1)
         self.classes_, codes, weights = self._labelled(X, y, sample_weight)
+        if len(self.classes_) > 2:
+            self._require_labelled(X, y, len(self.classes_))
         with quiet(), use_threads(self.n_jobs):
             rows, codes, weights = weighted(X, codes, weights, self.device)
             l2 = self._ridge_weight(weights)
@@ -163,6 +172,16 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
                     W = np.array([columns.from_raw(*pair) for pair in pairs])
                     start = problem.parameters(W)
         return problem, start
+
+    def _require_labelled(self, X: Any, y: Any, outputs: int) -> None:
+        """Refuse a fit of so many predictions per row that does not fit."""
+        penalised = np.isfinite(self.C) if self.alpha is None else self.alpha > 0.0
+        self._require(
+            X,
+            outputs,
+            16 * len(y) * (self.class_weight is not None),
+            bound=bool(penalised and self._convex),
+        )
 
     def _keep(self, problem: LinearModel, result: Result) -> None:
         """Set what the fit has found, at once."""
@@ -498,6 +517,8 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
         self.verbose = verbose
         self.n_init = n_init
 
+    _convex = False
+
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array
     ) -> LinearModel:
@@ -536,6 +557,11 @@ def _classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
         if y.dtype.kind in "iu" and low >= 0 and high < min(1000, len(y)):
             used = np.bincount(y) > 0
             return np.flatnonzero(used).astype(y.dtype), (np.cumsum(used) - 1)[y]
+    _memory.require(
+        len(y) * (LABEL_BYTES + 2.0 * y.itemsize),
+        f"sorting {len(y):,} labels",
+        "pass labels that are whole numbers from 0 on, which are not sorted",
+    )
     with naming("y", "labels of two or more classes"):
         check_classification_targets(y)
     labels, codes = np.unique(y, return_inverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Self
@@ -12,6 +13,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from subsampled_newton._interrupts import quiet
+from subsampled_newton._memory import NotEnoughMemory
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.data import Rows, host_array, on_device
 from subsampled_newton.estimators._base import (
@@ -30,10 +32,12 @@ from subsampled_newton.estimators._base import (
 from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import SQUARED
 from subsampled_newton.solvers._driver import Solver, minimize
+from subsampled_newton.solvers._memory import affordable
 from subsampled_newton.solvers._refinement import LeastSquaresState, Refinement
 from subsampled_newton.solvers._result import Result
 from subsampled_newton.solvers.direct import DirectLeastSquares, WhitenedLeastSquares
 from subsampled_newton.solvers.least_squares import choose_least_squares
+from subsampled_newton.solvers.newton import SubsampledNewton
 from subsampled_newton.solvers.sketched import SketchedLeastSquares
 
 __all__ = ["LEAST_SQUARES", "LinearRegression", "Ridge"]
@@ -93,10 +97,14 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         KeyboardInterrupt
             As it comes; the last iterate is kept then, if there is one, but not a part
             of several targets.
+        MemoryError
+            If the fit needs more memory than is available, before it takes any.
         """
         X, y = validated(self, X, y, y_numeric=True, multi_output=True)
+        targets_bytes = 8 * y.size * (y.dtype != np.float64)
+        self._require(X, 1, targets_bytes, bound=self._penalty() > 0.0)
         weights = checked_weights(sample_weight, X)
-        targets = y.astype(np.float64).reshape(len(y), -1)
+        targets = y.astype(np.float64, copy=False).reshape(len(y), -1)
         shape = (targets.shape[1], X.shape[1])
         start = self._last_solution(shape if y.ndim == 2 else shape[1:])
         fits: list[_Fit] = []
@@ -216,8 +224,16 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         if run is not None:
             return WhitenedLeastSquares(run.whitener, rtol)
         if self.solver == "auto":
-            return choose_least_squares(problem, rtol)
+            with contextlib.suppress(NotEnoughMemory):
+                best = choose_least_squares(problem, rtol)
+                if affordable(problem, best):
+                    return best
+            return SubsampledNewton(1.0, max_inner=1000)
         return SOLVERS.get(self.solver) or LEAST_SQUARES[self.solver](rtol)
+
+    def _by_name(self, name: str) -> Solver | None:
+        make = LEAST_SQUARES.get(name)
+        return make(0.0) if make else super()._by_name(name)
 
     def _penalty(self) -> float:
         """Weight of ``||w||**2``."""

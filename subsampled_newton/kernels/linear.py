@@ -14,6 +14,7 @@ from subsampled_newton._tile import add_moments
 from subsampled_newton.kernels.rows import BLOCK, Layout
 
 __all__ = [
+    "MOMENT_ROWS",
     "column_moments",
     "column_sums",
     "hess_vec",
@@ -22,6 +23,9 @@ __all__ = [
     "row_norms",
     "total",
 ]
+
+MOMENT_ROWS = 1024
+"""Rows of a column that are summed at a time."""
 
 
 @inlinable(fastmath={"reassoc"})
@@ -95,16 +99,18 @@ def column_moments(column_major: bool):
 
         @compiled(fastmath={"reassoc", "contract"})
         def column_moments_kernel(columns, lo, hi, s, center, out):
-            weights = s[lo:hi]
-            for j in range(columns.shape[0]):
-                column = columns[j, lo:hi]
-                first, second = 0.0, 0.0
-                for i in range(column.size):
-                    deviation = column[i] - center[j]
-                    first += weights[i] * deviation
-                    second += weights[i] * deviation * deviation
-                out[0, j] += first
-                out[1, j] += second
+            for start in range(lo, hi, MOMENT_ROWS):
+                stop = min(start + MOMENT_ROWS, hi)
+                weights = s[start:stop]
+                for j in range(columns.shape[0]):
+                    column = columns[j, start:stop]
+                    first, second = 0.0, 0.0
+                    for i in range(column.size):
+                        deviation = column[i] - center[j]
+                        first += weights[i] * deviation
+                        second += weights[i] * deviation * deviation
+                    out[0, j] += first
+                    out[1, j] += second
 
     else:
 

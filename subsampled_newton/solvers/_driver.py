@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsampled_newton import _parallel
+from subsampled_newton import _memory, _parallel
 from subsampled_newton._interrupts import as_interrupt, quiet
 from subsampled_newton._jit import compile_seconds
 from subsampled_newton.certificate import Certificate
@@ -39,7 +39,7 @@ from subsampled_newton.problem import (
 from subsampled_newton.separation import examined
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._advice import advice, local_minimum
-from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
+from subsampled_newton.solvers._memory import device_memory_needed, require
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 from subsampled_newton.solvers._verdict import STUCK, verdict
 
@@ -176,6 +176,9 @@ def minimize(
     ValueError, TypeError
         If an argument is not allowed, or the data of the problem are not finite.
         Numerical trouble is a status, not an exception.
+    MemoryError
+        If the solver needs more than is available, by the formula of `memory_needed`:
+        before anything is allocated.
     KeyboardInterrupt
         As it comes. Its attribute ``result`` then holds the last iterate, and a
         checkpoint to go on from.
@@ -244,6 +247,8 @@ def run(
     resume = _checkpoint(resume)
     if resume is not None and w0 is not None:
         raise ValueError("w0 must be None when resume is given")
+    with _parallel.use_threads(n_jobs):
+        needed = require(problem, solver)
     with quiet():  # NumPy ignores overflows as it makes a seed
         rng = generator("seed", seed)
     if resume is not None:
@@ -261,6 +266,7 @@ def run(
     with (
         _parallel.use_threads(n_jobs),
         _parallel.one_blas_thread(),
+        _memory.granted(needed.vectors),
         quiet(over="ignore", invalid="ignore"),  # trials far out: a refusal
         _bar(progress) as bar,
     ):
@@ -284,7 +290,7 @@ def run(
             seconds = resume.seconds
             records = resume.records[:-1]
 
-        memory = memory_needed(problem, solver)
+        memory = sum(needed)
         kept = None
         try:
             while True:

@@ -117,7 +117,7 @@ class Samples:
     @property
     def x(self) -> tuple[NDArray[Any], ...]:
         """The arrays that hold the rows."""
-        return self.problem.rows._arrays
+        return self.problem.rows.single_rows
 
     @cached_property
     def columns(self) -> tuple[Array, Array]:

@@ -70,7 +70,7 @@ class Fixed:
         _check_size("hessian_sample" if type(self) is Fixed else "size", self.size)
 
     def first(self, problem: FiniteSum) -> int:
-        return _count(self.size, problem.n_samples)
+        return row_count(self.size, problem.n_samples)
 
     def next(self, size: int, evidence: Evidence) -> int:
         return size
@@ -229,7 +229,7 @@ class InverseStep(Fixed):
         if evidence.growth is None:
             raise TypeError("InverseStep needs a trust-region or cubic method")
         n = evidence.n_samples
-        rows = _count(self.size, n) * max(1.0, evidence.growth**2)
+        rows = row_count(self.size, n) * max(1.0, evidence.growth**2)
         return n if not rows < n else math.ceil(rows)
 
 
@@ -245,7 +245,7 @@ def as_size_rule(size: float | int | SizeRule) -> SizeRule:
     return size
 
 
-def _count(size: float | int, n: int) -> int:
+def row_count(size: float | int, n: int) -> int:
     if isinstance(size, int | np.integer):
         return min(int(size), n)
     return max(1, math.ceil(size * n))
