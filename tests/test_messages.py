@@ -190,6 +190,7 @@ KINDS = {
     "count or None": NOT_A_COUNT,
     "count from 2": {**NOT_A_COUNT, "1": 1},
     "choice": NOT_A_CHOICE,
+    "choice or None": {k: v for k, v in NOT_A_CHOICE.items() if v is not None},
     "flag": {**NOT_A_CHOICE},
     "rule or > 0": {**NOT_A_NUMBER, **ZERO, **NEGATIVE, **INF},
     "rule or in [0, 1)": {**NOT_A_NUMBER, **NEGATIVE, **INF, "1": 1.0},
@@ -277,7 +278,8 @@ NAMES = {
     "count from 0": "patience max_iter",
     "count from 2": "sketch_size n_classes",
     "rule or count": "length",
-    "choice": "line_search scaling sampling schedule averaging snapshot curvature "
+    "choice or None": "preconditioner",
+    "choice": "sigma_rule iteration line_search scaling sampling schedule averaging snapshot curvature "
     "subproblem linear_solver method embedding bound device targets",
     "flag": "adaptive_gradient paper_compat adaptive restart fit_intercept "
     "warm_start intercept full_trace progress sandwich final_newline",

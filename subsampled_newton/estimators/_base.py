@@ -729,7 +729,8 @@ def _largest(rows: Rows) -> Array:
         if sp.issparse(block):
             block = block.toarray()
         block = np.asarray(block, dtype=np.float64)  # integers may have no negative
-        assert_all_finite(block, input_name="X")
+        with naming("X", MATRIX):
+            assert_all_finite(block, input_name="X")
         largest = np.maximum(largest, np.abs(block).max(axis=0))
     return largest
 
