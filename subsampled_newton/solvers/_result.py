@@ -172,7 +172,9 @@ class Result:
     n_iter : int
         Steps taken.
     passes : float
-        Rows read over the number of samples.
+        Rows read over the number of samples. Like ``props`` and ``seconds`` with all
+        that follows the last iterate, which its trace does not have: what is left to
+        gain, the certificate, the bound, the look for a separating plane.
     props : int
         Propagations as the papers count them.
     seconds : float
