@@ -148,6 +148,10 @@ class RatioSolver(ABC):
     ) -> float:
         """Size after an attempt, with the norm of the gradient of the model."""
 
+    @abstractmethod
+    def enlarged(self, size: float) -> float:
+        """Size after a step too short to be seen in F."""
+
     def accepts(self, ratio: float) -> bool:
         """Whether a step of this ratio is taken."""
         return ratio >= self.good
@@ -210,8 +214,12 @@ class RatioSolver(ABC):
         if not accepted and state.rejections == MAX_REJECTIONS:
             outcome = Status.SMALL_STEP
         again = (state.rejections + 1) % RESAMPLE == 0
-        if not accepted and not sampled:
-            limited = step.multiplier * norm * norm > predicted
+        # Whether the limit decides how far the step goes: half of what it promises, or
+        # all of it where the Hessian vanishes.
+        limited = step.multiplier * norm * norm > 0.5 * predicted
+        unseen = 0.0 < predicted <= rounding and limited and state.rejections == 0
+        unseen = unseen and not (accepted or sampled or self.paper_compat)
+        if not accepted and not sampled and not unseen:
             if 0.0 < first <= ROUNDING * abs(point.value) and not limited:
                 # A step of another sample may still make the gradient smaller.
                 again = state.rejections < RESAMPLE and not self.paper_compat
@@ -230,15 +238,15 @@ class RatioSolver(ABC):
             gradient_estimate=gradient_norm if sampled else None,
             value_estimate=trial.value if accepted else point.value,
             outcome=outcome,
-            size=self.resized(state.size, ratio, step, gradient_norm)
-            if norm > 0.0
-            else state.size,
+            size=self._next_size(state.size, ratio, step, gradient_norm, unseen),
             ratio=ratio,
             step_norm=norm,
             decrement=first,
         )
         if accepted:
             return self._moved(problem, state, trial.point)
+        if unseen:  # no verdict about the model, only about the limit
+            return state
         rejections = state.rejections + 1
         state = replace(state, rejections=rejections)
         if not again or not (sampled or self._samples(problem, state)):
@@ -268,6 +276,20 @@ class RatioSolver(ABC):
             sample=None,
             model=None,
         )
+
+    def _next_size(
+        self,
+        size: float,
+        ratio: float,
+        step: Step,
+        gradient_norm: float,
+        unseen: bool,
+    ) -> float:
+        if unseen:
+            return self.enlarged(size)
+        if not np.any(step.vector):
+            return size
+        return self.resized(size, ratio, step, gradient_norm)
 
     def _moved(self, problem: FiniteSum, state: RatioState, point: Point) -> RatioState:
         """State at an accepted point, with the sizes of its samples."""

@@ -47,7 +47,8 @@ class CubicRegularization(RatioSolver):
         No allowance for rounding in the ratio, sigma not lowered to the norm of the
         gradient, gradient samples of at most ten times the first, Lanczos by default.
     sigma : float, default 10.0
-        First weight of the cubic term, as published. Any is recovered from.
+        First weight of the cubic term, as published. It follows the steps from there
+        on, but decides which of several minimizers of a non-convex objective is found.
     sigma_min : float, default 1e-6
         Smallest weight, as published.
     adaptive : bool, default True
@@ -142,6 +143,10 @@ class CubicRegularization(RatioSolver):
         cubic = size / 3.0 * length**3
         decrease = -(t * slope + 0.5 * t * t * curvature + cubic)
         return Step(t * direction, decrease, 1, "converged", size * length)
+
+    def enlarged(self, size: float) -> float:
+        """Sigma after a step too short to be seen in F."""
+        return max(size / 256.0, self.sigma_min)
 
     def resized(
         self, size: float, ratio: float, step: Step, gradient_norm: float

@@ -74,7 +74,8 @@ class TrustRegion(RatioSolver):
         step; no allowance for rounding in the ratio; gradient samples of at most ten
         times the first; Steihaug's method to a relative residual of 1e-9.
     radius : float, default 10.0
-        First radius. Any is recovered from.
+        First radius. It follows the steps from there on, but decides which of several
+        minimizers of a non-convex objective is found.
     subproblem : str, default "auto"
         ``"exact"``: one eigendecomposition per point, rejections are free of linear
         algebra; ``"lanczos"``: generalized Lanczos (GLTR); ``"steihaug"``: truncated
@@ -145,6 +146,10 @@ class TrustRegion(RatioSolver):
         t = -math.copysign(size, slope)
         decrease = -(t * slope + 0.5 * t * t * curvature)
         return Step(t * direction, decrease, 1, "boundary")
+
+    def enlarged(self, size: float) -> float:
+        """Radius after a step too short to be seen in F."""
+        return min(16.0 * size, 1e100)
 
     def resized(
         self, size: float, ratio: float, step: Step, gradient_norm: float
