@@ -37,7 +37,7 @@ from subsampled_newton.problem import FiniteSum, check_derivatives
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import State, minimize
 from subsampled_newton.solvers._memory import device_memory_needed, memory_needed
-from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
+from subsampled_newton.solvers._result import Checkpoint, Result, Start, Status, Trace
 from subsampled_newton.solvers._sizes import Growing, InverseStep, Lemma, Spectral
 from subsampled_newton.solvers.cubic import CubicRegularization
 from subsampled_newton.solvers.direct import DirectLeastSquares
@@ -48,6 +48,7 @@ from subsampled_newton.solvers.lbfgs import LBFGS
 from subsampled_newton.solvers.least_squares import choose_least_squares
 from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
 from subsampled_newton.solvers.multilevel import MultilevelNewton
+from subsampled_newton.solvers.multistart import multistart
 from subsampled_newton.solvers.nesterov import Nesterov
 from subsampled_newton.solvers.newton import SubsampledNewton
 from subsampled_newton.solvers.sag import SAG
@@ -104,6 +105,7 @@ __all__ = [
     "Smoothness",
     "SoftmaxModel",
     "Spectral",
+    "Start",
     "State",
     "Status",
     "SubsampledNewton",
@@ -122,6 +124,7 @@ __all__ = [
     "load",
     "memory_needed",
     "minimize",
+    "multistart",
     "pseudo_huber",
     "smoothness",
     "tukey",

@@ -57,6 +57,7 @@ _MODELS = (LinearRegression, LogisticRegression, Ridge, SigmoidLeastSquaresClass
 _RESULTS = (
     _result.Checkpoint,
     _result.Result,
+    _result.Start,
     _result.Status,
     _result.Trace,
     Certificate,

@@ -222,9 +222,9 @@ def main(arguments=None):
     for k in range(options.cases):
         try:
             counts += run(1, options.seed, k)
-        except AssertionError as error:
+        except Exception as error:
             wrong += 1
-            print(f"case {k}: {error}", flush=True)
+            print(f"case {k}: {type(error).__name__}: {error}", flush=True)
     print(f"{options.cases} runs: {dict(counts.most_common())}, {wrong} wrong")
     return int(wrong > 0)
 

@@ -105,7 +105,7 @@ def test_fits_with_an_intercept_have_a_finite_bound(n_classes):
     X = rng.standard_normal((2000, 4))
     y = np.argmax(X[:, :n_classes] + rng.gumbel(size=(2000, n_classes)), axis=1)
     model = LogisticRegression(alpha=1e-3).fit(X, y)
-    reads = model.result_.passes
     assert 0.0 <= model.result_.suboptimality_bound < 1e-10
-    assert reads == model.history_["passes"][-1]  # not counted
+    # After the last iterate the result counts it, by at most what it copies.
+    assert model.result_.passes >= model.history_["passes"][-1]
     assert model.diagnose(X, y).suboptimality_bound < 1e-10

@@ -288,7 +288,7 @@ def test_separable_data_without_a_penalty_are_named():
 
 
 def test_complete_separation_needs_no_linear_program(monkeypatch):
-    monkeypatch.setattr(separation, "LARGEST_PROGRAM", 0)
+    monkeypatch.setattr(separation, "SMALL_PROGRAM", 0)
     with pytest.warns(ConvergenceWarning, match="SEPARABLE"):
         LogisticRegression(C=np.inf).fit(*separable())
 

@@ -103,6 +103,7 @@ FLOORS = {
     "solvers.sdca": 4.4,
     "solvers.dual_start": 4.5,
     "solvers.sampled_start": 4.5,
+    "solvers.multistart": 4.6,
     "solvers.sgd": 4.4,
     "solvers.svrg": 4.4,
     "estimators._base": 5.0,

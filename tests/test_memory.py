@@ -39,6 +39,7 @@ from subsampled_newton import (
 )
 from subsampled_newton.embeddings import dense_block
 from subsampled_newton.estimators._base import SOLVERS
+from subsampled_newton.estimators._classifiers import _classes
 from subsampled_newton.sampling import full
 from subsampled_newton.solvers._memory import Sizes, needs
 
@@ -305,7 +306,7 @@ def test_everything_that_can_be_large_is_asked_for(data, limit):
     with pytest.raises(MemoryError, match="predictions for 400 rows"):
         fit.predict(X)
     with pytest.raises(MemoryError, match="sorting 400 labels"):
-        LogisticRegression().fit(X, np.where(y > 0.0, "yes", "no"))
+        _classes(np.where(y > 0.0, "yes", "no"))
     for given in (X.tolist(), sp.csc_array(X), X.astype(object)):
         with pytest.raises(MemoryError, match="X, which has to be converted"):
             LogisticRegression().fit(given, y)

@@ -279,8 +279,8 @@ NAMES = {
     "count from 2": "sketch_size n_classes",
     "rule or count": "length",
     "choice or None": "preconditioner",
-    "choice": "sigma_rule iteration line_search scaling sampling schedule averaging snapshot curvature "
-    "subproblem linear_solver method embedding bound device targets",
+    "choice": "sigma_rule iteration line_search scaling sampling schedule averaging "
+    "snapshot curvature subproblem linear_solver method embedding bound device targets",
     "flag": "adaptive_gradient paper_compat adaptive restart fit_intercept "
     "warm_start intercept full_trace progress sandwich final_newline",
     "verbosity": "verbose",

@@ -61,7 +61,8 @@ def test_props_are_counted_as_in_the_papers():
     solver = SubsampledNewton(0.1, linear_solver="cg", theta1=0.5)
     trace = minimize(problem, solver, seed=0).trace
     assert np.all(trace.step_size[1:] == 1.0)
-    per_step = 2 * 100 * trace.inner_iterations[1:] + 1000 + 2 * 1000
+    products = trace.inner_iterations[1:] + 1  # one checks the direction
+    per_step = 2 * 100 * products + 1000 + 2 * 1000
     np.testing.assert_array_equal(trace.props, 1 + 2000 + np.cumsum([0, *per_step]))
 
 

@@ -1,5 +1,7 @@
 """What a run ends as: converged where little is left to gain, and only there."""
 
+import math
+
 import numpy as np
 import pytest
 import statuses
@@ -10,17 +12,23 @@ from subsampled_newton import (
     LOGISTIC,
     SAG,
     SAGA,
+    SIGMOID_SQUARED,
     SVRG,
     CubicRegularization,
+    FiniteSum,
     GradientDescent,
     LinearModel,
     MultilevelNewton,
     Nesterov,
+    NonlinearModel,
+    SigmoidLeastSquaresClassifier,
     SoftmaxModel,
     Status,
     SubsampledNewton,
     TrustRegion,
+    load,
     minimize,
+    multistart,
 )
 from subsampled_newton.solvers import _driver
 
@@ -149,3 +157,218 @@ def test_limit_that_no_step_is_seen_with_is_left(solver):
     result = minimize(badly_scaled(), solver, (3.0, 1e-9), max_iter=500)
     assert result.converged
     assert result.value == pytest.approx(0.459966006174914, rel=1e-12)
+
+
+class Quadratic(FiniteSum):
+    """``w'Aw / 2 - b'w`` with products by another matrix."""
+
+    def __init__(self, A, b, product=None, convex=False):
+        super().__init__(10, len(b))
+        self.A, self.b, self.convex = A, b, convex
+        self.by = A if product is None else product
+
+    def value(self, w, rows=None):
+        return float(0.5 * w @ self.A @ w - self.b @ w)
+
+    def gradient(self, w, rows=None):
+        return self.A @ w - self.b
+
+    def hess_vec(self, w, rows, v):
+        return self.by @ v
+
+
+def positive_definite(rng, d=10):
+    M = rng.standard_normal((d, d))
+    return M @ M.T + np.eye(d)
+
+
+def test_products_that_are_not_symmetric_are_refused():
+    refused = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        A, K = positive_definite(rng), rng.standard_normal((10, 10))
+        wrong = Quadratic(A, rng.standard_normal(10), A + 3.0 * (K - K.T))
+        solver = SubsampledNewton(1.0, linear_solver="cg", theta1=1e-6)
+        status = minimize(wrong, solver, max_iter=1).status
+        refused += status is Status.NOT_DESCENT
+    assert refused >= 97
+
+
+@pytest.mark.parametrize("linear_solver", ["cholesky", "cg"])
+def test_condition_on_the_direction_allows_for_rounding(linear_solver):
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        U = np.linalg.qr(rng.standard_normal((20, 20)))[0]
+        A = (U * np.logspace(0, -14, 20)) @ U.T
+        problem = Quadratic(0.5 * (A + A.T), A @ rng.standard_normal(20), convex=True)
+        solver = SubsampledNewton(1.0, linear_solver=linear_solver)
+        result = minimize(problem, solver, tol=1e-13, max_iter=50)
+        assert result.status is not Status.NOT_DESCENT
+
+
+def test_step_that_ends_before_theta1_is_noted():
+    rng = np.random.default_rng(0)
+    U = np.linalg.qr(rng.standard_normal((60, 60)))[0]
+    A = (U * np.logspace(0, -8, 60)) @ U.T
+    problem = Quadratic(A, A @ rng.standard_normal(60), convex=True)
+    few = SubsampledNewton(1.0, linear_solver="cg", theta1=1e-6, max_inner=5)
+    result = minimize(problem, few, max_iter=3)
+    assert "did not hold in 3 steps" in result.note
+    assert "raise max_inner=5" in result.message
+    easy = Quadratic(np.diag([1.0, 2.0]), np.ones(2), convex=True)
+    assert minimize(easy, few).note == ""
+
+
+@pytest.mark.parametrize("linear_solver", ["cholesky", "cg"])
+def test_negative_curvature_that_newton_leaves_out_is_noted(linear_solver):
+    problem = Quadratic(np.diag([1.0, -1.0, 2.0]), np.array([1.0, 1e-3, 1.0]))
+    solver = SubsampledNewton(1.0, linear_solver=linear_solver)
+    result = minimize(problem, solver, max_iter=3)
+    assert "negative curvature" in result.note
+    assert "TrustRegion" in result.message
+
+
+def sigmoid(l2=1e-3):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 4))
+    y = (X[:, 0] + rng.standard_normal(500) > 0.0).astype(float)
+    return LinearModel(SIGMOID_SQUARED, X, y, l2=l2)
+
+
+@pytest.mark.parametrize("solver", [TrustRegion(1.0), CubicRegularization(1.0)])
+@pytest.mark.parametrize("tol", [1e-8, 0.0])
+def test_converged_runs_on_non_convex_objectives_are_certified(solver, tol):
+    result = minimize(sigmoid(), solver, tol=tol, max_iter=500)
+    assert result.converged
+    assert result.status is (Status.CONVERGED if tol else Status.PRECISION)
+    assert result.certificate.ok
+    assert "local minimum, others may be lower" in result.note
+
+
+@pytest.mark.parametrize(
+    ("solver", "why"),
+    [(LBFGS(), "it gives no certificate"), (TrustRegion(eps_h=None), "eps_h=None")],
+    ids=["lbfgs", "eps_h"],
+)
+def test_runs_without_a_certificate_say_why(solver, why):
+    result = minimize(sigmoid(), solver, seed=0)
+    assert result.converged
+    assert result.certificate is None
+    assert "at best" in result.note
+    assert why in result.note
+
+
+class TwoWells(FiniteSum):
+    """``(w**2 - 1)**2 / 4 + w / 10``: minima near 1 and, lower, near -1."""
+
+    def __init__(self):
+        super().__init__(30, 1)
+
+    def value(self, w, rows=None):
+        return float((w[0] ** 2 - 1.0) ** 2 / 4.0 + 0.1 * w[0])
+
+    def gradient(self, w, rows=None):
+        return w**3 - w + 0.1
+
+    def hess_vec(self, w, rows, v):
+        return (3.0 * w**2 - 1.0) * v
+
+
+def test_several_starts_find_the_lower_minimum_and_report_the_worse_ones():
+    problem, solver = TwoWells(), TrustRegion(1.0, radius=0.1)
+    single = minimize(problem, solver, [1.0])
+    assert single.converged
+    assert single.value > 0.09
+    best = multistart(problem, solver, 6, w0=[1.0], scale=1.5, seed=0)
+    assert best.converged
+    assert best.value < -0.09
+    assert len(best.starts) == 6
+    assert best.starts[0].value == single.value
+    assert best.starts[0].status is Status.CONVERGED
+    worse = sum(start.value > 0.0 for start in best.starts)
+    assert worse >= 2
+    assert f"{worse} ended higher, up to 0.0" in best.message
+    assert best.passes > single.passes
+    assert multistart(problem, solver, 6, w0=[1.0], scale=1.5, seed=0).w == best.w
+    alone = multistart(problem, solver, 1, w0=[1.0])
+    assert alone.starts == ()
+    assert alone.value == single.value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n_starts": 0}, ValueError, "n_starts must be an integer >= 1, got 0"),
+        ({"n_starts": 2.5}, TypeError, "n_starts must be an integer >= 1, got 2.5"),
+        ({"scale": 0.0}, ValueError, "scale must be a number > 0, got 0.0"),
+        ({"resume": None}, TypeError, "multistart takes none"),
+    ],
+)
+def test_bad_arguments_of_multistart_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        multistart(TwoWells(), TrustRegion(1.0), **arguments)
+
+
+def test_several_starts_of_the_classifier_are_reported(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((100, 2))
+    y = X[:, 0] + rng.standard_normal(100) > 0.0
+    model = SigmoidLeastSquaresClassifier(n_init=3, random_state=0).fit(X, y)
+    assert len(model.result_.starts) == 3
+    assert model.result_.value == min(s.value for s in model.result_.starts)
+    model.save(tmp_path / "m")
+    assert load(tmp_path / "m").result_.starts == model.result_.starts
+
+
+class Wrong(Quadratic):
+    """The gradient points the wrong way."""
+
+    def gradient(self, w, rows=None):
+        return 1.0 - self.A @ w
+
+
+@pytest.mark.parametrize(
+    ("solver", "words", "other"),
+    [
+        (SubsampledNewton(1.0), "use TrustRegion or LBFGS", "larger Hessian sample"),
+        (SubsampledNewton(0.5), "larger Hessian sample", "scale the columns"),
+        (TrustRegion(1.0), "check_derivatives", "larger Hessian sample"),
+        (LBFGS(), "check_derivatives", "larger Hessian sample"),
+    ],
+    ids=["newton", "sampled newton", "trust region", "lbfgs"],
+)
+def test_advice_fits_the_solver(solver, words, other):
+    problem = Wrong(np.eye(2), np.zeros(2), convex=True)
+    result = minimize(problem, solver, [3.0, 4.0], seed=0, max_iter=500)
+    assert result.status in (Status.LINE_SEARCH_FAILED, Status.SMALL_STEP)
+    assert words in result.message
+    assert other not in result.message
+
+
+def test_advice_on_limits_and_on_steps_of_ones_own():
+    problem = badly_scaled()
+    few = minimize(problem, LBFGS(), max_iter=2)
+    assert "Raise max_iter: 2 iterations are few." in few.message
+    assert "tol" not in few.message
+    many = minimize(problem, GradientDescent(), max_iter=50)
+    assert "Raise max_iter, or tol" in many.message
+    far = minimize(problem, GradientDescent(1e10), max_iter=500)
+    assert far.status is Status.NON_FINITE
+    assert "smaller step_size than 1e+10" in far.message
+    short = minimize(problem, GradientDescent(1e-40), [1.0, 1e-9])
+    assert "larger step_size than 1e-40" in short.message
+
+
+def test_advice_on_curves_is_not_that_of_linear_models():
+    x = np.linspace(0.0, 3.0, 30)[:, None]
+    curve = NonlinearModel(growth, x, 2.0 * np.exp(-x[:, 0]), 2)
+    result = minimize(curve, GradientDescent(1e-300), [1.0, 1.0])
+    assert not result.converged
+    for solver, w0 in ((LBFGS(), [1.0, 1e4]), (TrustRegion(1.0), [1e200, -1e3])):
+        result = minimize(curve, solver, w0)
+        for words in ("columns", "Hessian sample", "l2"):
+            assert words not in result.message
+
+
+def growth(p, x):
+    return p[0] * math.exp(-p[1] * x[0])

@@ -38,6 +38,7 @@ from subsampled_newton.picked import used_rows
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._driver import Solver
 from subsampled_newton.solvers._result import Result, Status
+from subsampled_newton.solvers.multistart import best_of
 
 __all__ = ["LinearClassifier", "LogisticRegression", "SigmoidLeastSquaresClassifier"]
 
@@ -444,12 +445,14 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
     1, the model of the experiments with sub-sampled trust-region and cubic methods
     [1]_. A bounded loss: rows with a wrong label have a limited influence. The result
     is a local minimizer, with a certificate of the second-order conditions in
-    ``result_.certificate``; nobody promises the global one.
+    ``result_.certificate``. There may be lower ones: ``n_init`` looks for them, and
+    ``result_.starts`` tells how every start ended.
 
     Parameters
     ----------
     n_init : int, default 1
-        Starts: zero, then Gaussian ones of size one; the best result is kept.
+        Starts: zero, then Gaussian ones of size one. The best result is kept, with the
+        status and the value of each in ``result_.starts``.
     C, alpha, fit_intercept, tol, max_iter, class_weight, random_state
         As in `LogisticRegression`.
     warm_start : bool, default False
@@ -531,14 +534,14 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
         return LinearModel(SIGMOID_SQUARED, rows, y, l2=ridge, sample_weight=weights)
 
     def _minimize(self, problem: LinearModel, w0: Array | LinearPoint | None) -> Result:
-        best = super()._minimize(problem, w0)
+        results = [super()._minimize(problem, w0)]
         if w0 is not None:  # near the last solution may be a worse minimum
-            best = better(best, super()._minimize(problem, None))
+            results.append(super()._minimize(problem, None))
         rng = np.random.default_rng(seed_of(self.random_state))
         for _ in range(1, self.n_init):
             start = rng.standard_normal(problem.n_params) / np.sqrt(problem.n_params)
-            best = better(best, super()._minimize(problem, start))
-        return best
+            results.append(super()._minimize(problem, start))
+        return best_of(results)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

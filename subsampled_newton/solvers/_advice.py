@@ -41,10 +41,10 @@ def advice(status: Status, problem: FiniteSum, solver: Any, state: Any) -> str:
             return f"Take a larger step_size than {step_size:g}, or the default."
         if curve:
             return "Start elsewhere, or give the sizes of the parameters (scale)."
-        return (
-            "Scale the columns, start nearer to 0, or use a second-order solver "
-            "(SubsampledNewton, TrustRegion)."
-        )
+        other = "SubsampledNewton or TrustRegion" if problem.convex else "TrustRegion"
+        if state.hessian_rows > 0:
+            other = "LBFGS"
+        return f"Scale the columns, start nearer to 0, or use {other}."
     if status is Status.NOT_DESCENT:
         if problem.convex:
             return f"{CHECK}, add a ridge (l2), or use TrustRegion."

@@ -43,7 +43,7 @@ from subsampled_newton.solvers._memory import device_memory_needed, require
 from subsampled_newton.solvers._result import Checkpoint, Result, Status, Trace
 from subsampled_newton.solvers._verdict import STUCK, verdict
 
-__all__ = ["Solver", "State", "check_solver", "minimize", "run"]
+__all__ = ["Solver", "State", "check_solver", "minimize", "named_separable", "run"]
 
 logger = logging.getLogger("subsampled_newton")
 

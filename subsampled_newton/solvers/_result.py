@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from subsampled_newton import _archive
 from subsampled_newton.certificate import Certificate
 
-__all__ = ["Checkpoint", "Result", "Status", "Trace"]
+__all__ = ["Checkpoint", "Result", "Start", "Status", "Trace"]
 
 
 class Status(enum.Enum):
@@ -156,6 +156,16 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Start:
+    """How the run from one of several starts ended."""
+
+    status: Status
+    value: float
+    gradient_norm: float
+    n_iter: int
+
+
+@dataclass(frozen=True)
 class Result:
     """Outcome of `minimize`.
 
@@ -183,7 +193,9 @@ class Result:
     n_iter : int
         Steps taken.
     passes : float
-        Rows read over the number of samples.
+        Rows read over the number of samples. Like ``props`` and ``seconds`` with all
+        that follows the last iterate, which its trace does not have: what is left to
+        gain, the certificate, the bound, the look for a separating plane.
     props : int
         Propagations as the papers count them.
     seconds : float
@@ -205,6 +217,9 @@ class Result:
         matrix that does not fit in memory; part of ``message``.
     advice : str
         What to do about the status, for this solver and problem; part of ``message``.
+    starts : tuple of Start
+        Status, value, gradient norm and iterations of every run of `multistart`, of
+        which this is the best; empty for a single run.
     """
 
     w: NDArray[np.float64]
@@ -225,6 +240,7 @@ class Result:
     device_bytes: int = 0
     note: str = ""
     advice: str = ""
+    starts: tuple[Start, ...] = ()
 
     def ending(self, status: Status) -> Result:
         """Return the same run with another reason for its end."""

@@ -25,7 +25,7 @@ from subsampled_newton.sampling import full, uniform
 from subsampled_newton.solvers._result import Status
 from subsampled_newton.subproblems.conjugate_gradient import conjugate_gradient
 
-__all__ = ["COARSE", "STUCK", "TOLERATED", "verdict"]
+__all__ = ["COARSE", "STUCK", "TOLERATED", "column_squares", "verdict"]
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -233,7 +233,7 @@ class _Rounding(NamedTuple):
         assert isinstance(point, LinearPoint)
         # Predictions are sums of products that may cancel.
         W = np.abs(problem.coefficients(point.w))
-        error = 4.0 * EPS * float(np.max(W @ np.sqrt(_column_squares(problem))))
+        error = 4.0 * EPS * float(np.max(W @ np.sqrt(column_squares(problem))))
         curvature = float(np.mean(problem.curvature_sizes(point.z)))
         slope = problem.slope_size(point.z)
         return cls(
@@ -246,12 +246,12 @@ def _equilibrated_norm(problem: FiniteSum, point: Point) -> float:
     """Norm of the gradient for columns of size one; 0 where there are none."""
     if not isinstance(problem, LinearModel) or problem.outputs:
         return 0.0
-    squares = _column_squares(problem) + problem.l2
+    squares = column_squares(problem) + problem.l2
     seen = squares > 0.0
     return float(np.linalg.norm(point.gradient[seen] / np.sqrt(squares[seen])))
 
 
-def _column_squares(problem: LinearModel) -> Array:
+def column_squares(problem: LinearModel) -> Array:
     """Mean squares of the columns, on a sample of the rows."""
     n, d = problem.n_samples, problem.rows.n_params
     sample = uniform(n, max(CHECK_ROWS, 20 * d), np.random.default_rng(0))

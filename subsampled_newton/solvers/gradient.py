@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from subsampled_newton.linesearch import armijo
 from subsampled_newton.parameters import check_count, check_number
 from subsampled_newton.problem import FiniteSum, Point
-from subsampled_newton.solvers._descent import ROUNDING
+from subsampled_newton.solvers._descent import ROUNDING, first_length
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._fixed_step import constants, end_of_steps
 from subsampled_newton.solvers._result import Status
@@ -123,12 +123,14 @@ class GradientDescent:
     def _search(self, state: GradientState) -> GradientState:
         point, gradient = state.point, state.point.gradient
         norm = float(np.linalg.norm(gradient))
+        if norm == 0.0:  # the measure of a problem may see more
+            return replace(state, outcome=Status.STALLED)
         two_point = self.step_size == "barzilai-borwein"
         recent = (*state.recent, (point.value, norm))
         recent = recent[-self.memory if two_point else -1 :]
         first = state.next_step
         if math.isnan(first):
-            first = min(1.0, 1.0 / float(np.abs(gradient).sum()))
+            first = first_length(gradient)
         slope = -norm * norm
         search = armijo(
             point.along(-gradient),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from subsampled_newton.linesearch import LineSearch, armijo, strong_wolfe
 from subsampled_newton.parameters import check_count, check_number, check_one_of
 from subsampled_newton.problem import FiniteSum, Point, Trial
-from subsampled_newton.solvers._descent import ROUNDING
+from subsampled_newton.solvers._descent import ROUNDING, first_length
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._result import Status
 
@@ -115,7 +115,7 @@ class LBFGS:
         slope = float(gradient @ direction)
         first = 1.0
         if not state.pairs:
-            first = min(1.0, 1.0 / float(np.abs(gradient).sum()))
+            first = first_length(gradient)
         search = self._search(point, direction, slope, first)
         state = replace(
             state,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.parameters import check_flag, check_number
 from subsampled_newton.problem import FiniteSum, Point
-from subsampled_newton.solvers._descent import ROUNDING
+from subsampled_newton.solvers._descent import ROUNDING, first_length
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._fixed_step import constants, end_of_steps
 from subsampled_newton.solvers._result import Status
@@ -199,7 +199,7 @@ class Nesterov:
         square = float(gradient @ gradient)
         line = point.along(-gradient)
         first = math.isnan(state.next_step)
-        a = min(1.0, 1.0 / float(np.abs(gradient).sum())) if first else state.next_step
+        a = first_length(gradient) if first else state.next_step
         longest = 0.0
         for n_trials in range(1, MAX_TRIALS + 1):
             trial = line(a)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,15 @@ from subsampled_newton.subproblems.newton import newton_step
 
 __all__ = ["NewtonState", "SubsampledNewton"]
 
+Array = NDArray[np.float64]
 FORCING = 3.0
 """Error of the direction in the norm of H, in units of the tolerance: a tenth."""
 EXACT = 1e-10
 """Relative residual of a direction that a factorisation would have given."""
+SLACK = 1.01
+"""Times theta_1: what the recurrence of the residual may differ from it."""
+SYMMETRIC = 1e-6
+"""Relative difference of ``g'Hp`` and ``p'Hg`` that is rounding."""
 MAX_FAILURES = 5
 """Steps in a row that may fail on new samples before the run ends."""
 
@@ -47,11 +52,17 @@ class NewtonState(State):
     """Predicted decrease ``-g'p`` of the last step; nan for a sampled gradient."""
     first_norm: float = math.nan
     """Gradient norm at the start, for the adaptive theta_1."""
-    scores: NDArray[np.float64] | None = None
+    scores: Array | None = None
     scores_age: int = 0
     gradient_rows: int = 0
     failures: int = 0
     """Steps without progress in a row."""
+    fallback: str = ""
+    """Why no matrix is formed although one was asked for."""
+    early: int = 0
+    """Steps that conjugate gradients left before theta_1."""
+    indefinite: int = 0
+    """Steps that left out directions of negative curvature."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +100,13 @@ class SubsampledNewton:
         preconditioner, with the condition number kappa that the conjugate gradients
         have seen: the error of the direction in the norm of H is at most 0.3, which
         takes as many iterations as exact directions, and less near the solution.
+        Where conjugate gradients end before that, at ``max_inner`` or at negative
+        curvature, the step is taken and ``result.note`` says so. A product of its own
+        with p tells, for a theta1 that is given and for the next condition.
     theta2 : float in (0, 1), default 0.1
         ``g'p <= -(1 - theta2) p'Hp``; conjugate gradients from zero satisfy it with 0,
-        so a violation means a wrong product, and the direction is refused.
+        so a violation means a wrong product, as of a matrix that is not symmetric, and
+        the direction is refused.
     curvature : {"hessian", "gauss-newton"}, default "hessian"
         ``"gauss-newton"`` makes this the Gauss-Newton method of non-convex losses and
         nonlinear least squares: its matrix is positive semi-definite everywhere, so
@@ -195,13 +210,21 @@ class SubsampledNewton:
         sample, scores, age = self._draw(part, point, state, rng)
         hessian = point.hessian(sample, self.curvature)
         first_norm = norm if math.isnan(state.first_norm) else state.first_norm
-        step, note = self._solve(hessian, gradient, state, norm / (first_norm or 1.0))
+        solved = self._solve(hessian, gradient, state, norm / (first_norm or 1.0))
+        if solved.violates(gradient, self.theta2):
+            solved = solved.along_step(gradient, hessian.matvec(gradient))
+        step = solved.step
         slope = float(gradient @ step.vector)
+        early = state.early + solved.early
+        saddle = step.status == "negative_curvature" and not problem.convex
+        indefinite = state.indefinite + saddle
 
         descent = descend(
             point,
             step,
             theta2=self.theta2,
+            curvature=float(step.vector @ solved.product),
+            rounding=solved.rounding,
             c1=self.c1,
             shrink=self.shrink,
             max_backtracks=self.max_backtracks,
@@ -212,7 +235,9 @@ class SubsampledNewton:
 
         rule, ratio = as_size_rule(self.hessian_sample), 1.0
         if rule.uses_curvature and sample.n_rows < part.n_samples:
-            ratio = model_curvature(slope, step) / descent.line.curvature()
+            along = descent.line.curvature()
+            # No curvature at all where the losses of all rows are saturated.
+            ratio = model_curvature(slope, step) / along if along > 0.0 else math.inf
         # Decreases that sampled gradients predict do not show what the Hessian did.
         decrement = math.nan if sampled else -slope
         known = math.isfinite(decrement) and math.isfinite(state.decrement)
@@ -239,7 +264,10 @@ class SubsampledNewton:
             outcome=outcome,
             sample_size=size,
             curvature_ratio=ratio,
-            note=note,
+            note=self._note(solved.fallback, early, indefinite),
+            fallback=solved.fallback,
+            early=early,
+            indefinite=indefinite,
             decrement=decrement,
             first_norm=first_norm,
             scores=scores,
@@ -256,7 +284,7 @@ class SubsampledNewton:
         point: Point,
         state: NewtonState,
         rng: np.random.Generator,
-    ) -> tuple[Sample, NDArray[np.float64] | None, int]:
+    ) -> tuple[Sample, Array | None, int]:
         """Sample of the Hessian, with the scores it was drawn by and their age."""
         n, size = part.n_samples, state.sample_size
         if size >= n:
@@ -272,28 +300,112 @@ class SubsampledNewton:
     def _solve(
         self,
         hessian: Hessian,
-        gradient: NDArray[np.float64],
+        gradient: Array,
         state: NewtonState,
         progress: float,
-    ) -> tuple[Step, str]:
-        """Step, and a remark if it could not be found as asked."""
-        note, theta1, limit = state.note, self.theta1, self.max_inner
+    ) -> _Solved:
+        """Step, with a product of its own that its conditions are checked with."""
+        fallback, theta1, limit = state.fallback, self.theta1, self.max_inner
         if self.linear_solver == "cholesky":
             try:
-                if not note:
-                    return newton_step(hessian.dense(), gradient), ""
+                if not fallback:
+                    H = hessian.dense()
+                    step = newton_step(H, gradient)
+                    product = H @ step.vector
+                    return _Solved(step, product, _rounding(step, np.diag(H), product))
             except NotEnoughMemory as error:
-                note = f"Steps by conjugate gradients: {error}."
+                fallback = f"Steps by conjugate gradients: {error}."
             theta1, limit = EXACT, 2 * len(gradient)  # the same direction
         else:
             hessian.prepare(max(10, state.inner_iterations))
+        rtol = theta1 or min(0.1, math.sqrt(progress))
+        diagonal = hessian.diagonal() if self.preconditioner else None
         step = conjugate_gradient(
             hessian.matvec,
             gradient,
-            rtol=theta1 or min(0.1, math.sqrt(progress)),
+            rtol=rtol,
             # Rounding makes it more than d products where the condition is bad.
             max_iter=min(limit, 5 * len(gradient)),
-            diagonal=hessian.diagonal() if self.preconditioner else None,
+            diagonal=diagonal,
             forcing=FORCING if theta1 is None else None,
         )
-        return step, note
+        product = hessian.matvec(step.vector)
+        early = step.status != "converged"
+        if theta1 is not None:
+            residual = float(np.linalg.norm(product + gradient))
+            early = not residual <= SLACK * theta1 * float(np.linalg.norm(gradient))
+        return _Solved(
+            step,
+            product,
+            _rounding(step, diagonal, product),
+            fallback,
+            early,
+        )
+
+    def _note(self, fallback: str, early: int, indefinite: int) -> str:
+        """What the steps so far did otherwise than asked."""
+        parts = [fallback]
+        if early and self.linear_solver == "cg":
+            parts.append(
+                f"The condition of theta1 did not hold in {_steps(early)}, which "
+                f"conjugate gradients left early: raise max_inner={self.max_inner} "
+                "or theta1."
+            )
+        if indefinite:
+            parts.append(
+                "Directions of negative curvature were left out of "
+                f"{_steps(indefinite)}: use TrustRegion, CubicRegularization or "
+                "curvature='gauss-newton'."
+            )
+        return " ".join(filter(None, parts))
+
+
+class _Solved(NamedTuple):
+    """A direction and what tells whether it is what was asked for."""
+
+    step: Step
+    product: Array
+    """``H p``, by a product of its own."""
+    rounding: float
+    """Error of ``p'Hp``."""
+    fallback: str = ""
+    early: bool = False
+    """Whether the residual is above what theta_1 allows."""
+
+    def violates(self, gradient: Array, theta2: float) -> bool:
+        """Whether ``g'p <= -(1 - theta_2) p'Hp`` does not hold."""
+        p = self.step.vector
+        curvature = float(p @ self.product) - self.rounding
+        return not float(gradient @ p) <= -(1.0 - theta2) * curvature
+
+    def along_step(self, gradient: Array, other: Array) -> _Solved:
+        """Minimizer along the step, where rounding has made it too long.
+
+        Many conjugate gradients lose their conjugacy. A product ``other`` with the
+        gradient tells that from a matrix that is not symmetric, which stays refused.
+        """
+        p, product = self.step.vector, self.product
+        forth, back = float(gradient @ product), float(p @ other)
+        slope, curvature = float(gradient @ p), float(p @ product)
+        even = abs(forth - back) <= SYMMETRIC * (abs(forth) + abs(back))
+        if not (even and slope < 0.0 < curvature):
+            return self
+        t = -slope / curvature
+        step = self.step._replace(vector=t * p, model_decrease=-0.5 * t * slope)
+        return self._replace(
+            step=step, product=t * product, rounding=t * t * self.rounding
+        )
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'s' * (count > 1)}"
+
+
+def _rounding(step: Step, diagonal: Array | None, product: Array) -> float:
+    """Error of ``p'Hp``: of the sum of its terms, which may cancel."""
+    p = step.vector
+    if diagonal is None:
+        terms = float(np.linalg.norm(p) * np.linalg.norm(product))
+    else:
+        terms = float(np.abs(p) @ np.sqrt(np.abs(diagonal))) ** 2
+    return 4.0 * len(p) * float(np.finfo(np.float64).eps) * terms

@@ -15,6 +15,7 @@ __all__ = ["bfgs_update", "newton_step"]
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
+Status = Literal["converged", "singular", "inconsistent", "negative_curvature"]
 
 
 def newton_step(H: Array, gradient: Array) -> Step:
@@ -24,7 +25,8 @@ def newton_step(H: Array, gradient: Array) -> Step:
     is the smallest of its minimizers, in the norm of the diagonal of ``H``, from the
     eigenvalues above rounding, and the status says so. When a tenth of the gradient
     lies where ``H`` has no curvature, the status is "inconsistent": the model has no
-    minimizer, and its decrease says nothing about what is left to gain.
+    minimizer, and its decrease says nothing about what is left to gain. Directions of
+    negative curvature are left out likewise; then it is "negative_curvature".
 
     Parameters
     ----------
@@ -48,14 +50,17 @@ def newton_step(H: Array, gradient: Array) -> Step:
         if failed or factor.diagonal().min() ** 2 <= len(H) * EPS:
             raise np.linalg.LinAlgError
         solution = dpotrs(factor, target)[0]
-        status: Literal["converged", "singular", "inconsistent"] = "converged"
+        status: Status = "converged"
     except np.linalg.LinAlgError:
         values, vectors = scipy.linalg.eigh(scaled, lower=True, check_finite=False)
         kept = values > len(H) * EPS * max(values[-1], 0.0)
         parts = vectors.T @ target
         solution = vectors[:, kept] @ (parts[kept] / values[kept])
+        indefinite = values[0] < -10.0 * len(H) * EPS * max(1.0, values[-1])
         outside = np.linalg.norm(parts[~kept]) > 0.1 * np.linalg.norm(parts)
         status = "inconsistent" if outside else "singular"
+        if indefinite:
+            status = "negative_curvature"
     vector = scale * solution
     return Step(vector, -0.5 * float(gradient @ vector), 0, status)
 
