@@ -31,7 +31,7 @@ BOUNDS = {
     "> 0": lambda v: v > 0.0,
     "> 1": lambda v: v > 1.0,
     "in (0, 1)": lambda v: 0.0 < v < 1.0,
-    "in (0, 1]": lambda v: 0.0 < v <= 1.0,
+    "in (0.0, 1.0]": lambda v: isinstance(v, float) and 0.0 < v <= 1.0,
     "in [0, 1)": lambda v: 0.0 <= v < 1.0,
     "in [0, 1]": lambda v: 0.0 <= v <= 1.0,
 }

@@ -119,7 +119,7 @@ def test_a_forked_process_is_told_to_start_anew():
 
 def test_devices_that_do_not_exist_are_refused():
     X, y = np.eye(4), [0, 1, 0, 1]
-    with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda', got 'gpu'"):
+    with pytest.raises(ValueError, match=r"device must be one of .*cpu.* got 'gpu'"):
         as_rows(X, device="gpu")
     with pytest.raises(ValueError, match="'device' parameter of LogisticRegression"):
         LogisticRegression(device="gpu").fit(X, y)

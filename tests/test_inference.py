@@ -319,3 +319,21 @@ def test_separation_is_part_of_the_diagnosis():
     found = model.diagnose(X, labels)
     assert found.separable
     assert "Add a penalty" in found.message
+
+
+def test_inverse_variances_are_weights_of_mean_one():
+    """The standard errors of weighted least squares, whose scale does not matter."""
+    rng = np.random.default_rng(3)
+    A = rng.standard_normal((60, 2))
+    variances = rng.uniform(0.1, 4.0, 60)
+    target = A @ [1.0, -2.0] + np.sqrt(variances) * rng.standard_normal(60)
+    weights = 1.0 / variances
+    weights /= weights.mean()
+    model = LinearRegression().fit(A, target, sample_weight=weights)
+    D = np.column_stack([A, np.ones(60)])
+    cov = np.linalg.inv(D.T @ (weights[:, None] * D))
+    residual = target - D @ (cov @ (D.T @ (weights * target)))
+    variance = weights @ residual**2 / (60 - 3)
+    np.testing.assert_allclose(
+        model.std_errors(A, target, weights), np.sqrt(variance * np.diag(cov))
+    )

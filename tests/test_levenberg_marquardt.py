@@ -554,8 +554,11 @@ def test_an_accepted_step_costs_one_pass():
     ("arguments", "message"),
     [
         ({"hessian_sample": 0.0}, "hessian_sample must be a fraction"),
-        ({"radius": 0.0}, "radius must be > 0 and finite, got 0.0"),
-        ({"acceleration": -0.1}, r"acceleration must be in \[0, 1\], got -0.1"),
+        ({"radius": 0.0}, "radius must be a finite number > 0, got 0.0"),
+        (
+            {"acceleration": -0.1},
+            r"acceleration must be a number in \[0, 1\], got -0.1",
+        ),
         ({"patience": -1}, "patience must be None or an integer >= 0, got -1"),
         ({"patience": 1.5}, "patience must be None or an integer >= 0, got 1.5"),
     ],

@@ -179,7 +179,7 @@ KINDS = {
     ">= 0": {**NOT_A_NUMBER, **NEGATIVE, **INF},
     "limit": {**NOT_A_NUMBER, **NEGATIVE},
     "in (0, 1)": {**NOT_A_NUMBER, **ZERO, **NEGATIVE, **INF, "1": 1.0},
-    "in (0, 1]": {**NOT_A_NUMBER, **ZERO, **NEGATIVE, **INF, "2.0": 2.0},
+    "in (0.0, 1.0]": {**NOT_A_NUMBER, **ZERO, **NEGATIVE, **INF, "2.0": 2.0, "1": 1},
     "in [0, 1)": {**NOT_A_NUMBER, **NEGATIVE, **INF, "1": 1.0},
     "in [0, 1]": {**NOT_A_NUMBER, **NEGATIVE, **INF, "2.0": 2.0},
     "> 1": {**NOT_A_NUMBER, **NEGATIVE, **INF, "1": 1.0},
@@ -267,7 +267,7 @@ NAMES = {
     "limit": "tol max_passes max_time eps_g",
     "in (0, 1)": "theta1 theta2 gradient_rate c1 c2 shrink very_good good "
     "gradient_sample ema_decay eps delta rtol",
-    "in (0, 1]": "fraction",
+    "in (0.0, 1.0]": "fraction",
     "in [0, 1]": "acceleration",
     "in [0, 1)": "momentum",
     "> 1": "factor",

@@ -117,5 +117,7 @@ def test_other_problems_are_refused():
         TypeError, match=r"convex loss, got LinearModel with the sigmoid squared loss"
     ):
         minimize(problem, MultilevelNewton())
-    with pytest.raises(ValueError, match=r"fraction must be in \(0.0, 1.0\], got 0"):
+    with pytest.raises(
+        ValueError, match=r"fraction must be a number in \(0.0, 1.0\], got 0"
+    ):
         MultilevelNewton(0)

@@ -371,7 +371,8 @@ class InferenceMixin:
         ----------
         X, y, sample_weight
             The data of the fit; it is checked that they are. A weight k counts as k
-            rows.
+            rows. Weights that are inverse variances, known up to a factor, count as n
+            rows when they have been divided by their mean before the fit.
         sandwich : bool, default False
             Whether to estimate the variance of the rows' gradients from these (HC0),
             which holds where the model is wrong about it.

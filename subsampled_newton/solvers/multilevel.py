@@ -103,7 +103,7 @@ class MultilevelNewton:
     fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        check_number("fraction", self.fraction, "in (0, 1]")
+        check_number("fraction", self.fraction, "in (0.0, 1.0]")
 
     def init(
         self, problem: FiniteSum, point: Point, rng: np.random.Generator

@@ -67,7 +67,7 @@ class SampledStart:
     start: Solver = EXACT
 
     def __post_init__(self) -> None:
-        check_number("fraction", self.fraction, "in (0, 1]")
+        check_number("fraction", self.fraction, "in (0.0, 1.0]")
         check_solver("solver", self.solver)
         check_solver("start", self.start)
 
