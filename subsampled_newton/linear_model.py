@@ -125,11 +125,13 @@ class LinearModel(FiniteSum):
 
     def value(self, w: Array, rows: Indices | None = None) -> float:
         part = self if rows is None else self.restrict(rows)
+        self.work.props += part.n_samples
         z = part.predictions(w)
         return part.mean_along(z, z, 0.0)
 
     def gradient(self, w: Array, rows: Indices | None = None) -> Array:
         part = self if rows is None else self.restrict(rows)
+        self.work.props += 2 * part.n_samples
         return part.evaluate(w)[2]
 
     def hess_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
@@ -142,6 +144,7 @@ class LinearModel(FiniteSum):
         self, w: Array, rows: Indices | None, v: Array, curvature: Curvature
     ) -> Array:
         part = self if rows is None else self.restrict(rows)
+        self.work.props += 2 * part.n_samples
         hessian = part.hessian_at(part.predictions(w), 1.0 / part.n_samples, curvature)
         return hessian.product(v)
 

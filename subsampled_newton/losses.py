@@ -33,6 +33,7 @@ __all__ = [
     "POISSON",
     "SIGMOID_SQUARED",
     "SQUARED",
+    "SQUARED_HINGE",
     "TANH_SQUARED",
     "PointwiseLoss",
     "huber",
@@ -182,6 +183,30 @@ SQUARED = PointwiseLoss(
     formula="(z - y)**2 / 2",
 )
 """(z - y)**2 / 2."""
+
+
+# Squared hinge, y = -1 or +1: max(0, 1 - y z)**2 / 2. Compared so that nan stays nan.
+
+
+def _hinge_value(z, y):
+    r = 1.0 - y * z
+    return 0.0 if r <= 0.0 else 0.5 * r * r
+
+
+def _hinge_d1(z, y):
+    r = 1.0 - y * z
+    return 0.0 if r <= 0.0 else -y * r
+
+
+def _hinge_d2(z, y):
+    return 0.0 if 1.0 - y * z <= 0.0 else 1.0
+
+
+SQUARED_HINGE = PointwiseLoss(
+    "squared hinge", _hinge_value, _hinge_d1, _hinge_d2, (0.0, 1.0), targets="sign"
+)
+"""max(0, 1 - y z)**2 / 2, y = -1 or +1: linear support vector machines. The second
+derivative jumps where ``y z = 1``."""
 
 
 # Nonlinear least squares: (h(z) - y)**2 without a factor 1/2, as in the experiments of

@@ -210,22 +210,26 @@ class NonlinearModel(FiniteSum):
 
     def value(self, w: Array, rows: Indices | None = None) -> float:
         part = self if rows is None else self.restrict(rows)
+        self.work.props += part.n_samples
         error = part.predict(w) - part.y
         return 0.5 * float(np.mean(part.weights * error**2))
 
     def gradient(self, w: Array, rows: Indices | None = None) -> Array:
         part = self if rows is None else self.restrict(rows)
+        self.work.props += 2 * part.n_samples
         f, J = part.evaluate(w)
         gradient: Array = J.T @ (part.weights * (f - part.y)) / part.n_samples
         return gradient
 
     def hess_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
         part = self if rows is None else self.restrict(rows)
+        self.work.props += 2 * part.n_samples
         with part.work.uncounted():
             return NonlinearHessian(part.at(w), None, "hessian").matvec(v) - part.l2 * v
 
     def gauss_newton_vec(self, w: Array, rows: Indices | None, v: Array) -> Array:
         part = self if rows is None else self.restrict(rows)
+        self.work.props += 2 * part.n_samples
         J = part.evaluate(w)[1]
         product: Array = J.T @ (part.weights * (J @ v)) / part.n_samples
         return product

@@ -265,6 +265,7 @@ class GenericLine:
         """Second derivative of F along the direction at the start."""
         problem, p = self.start.problem, self.direction
         problem.work.rows_read += problem.n_samples
+        problem.work.props += 2 * problem.n_samples
         product = problem.hess_vec(self.start.w, None, read_only(p))
         return float(p @ (_vector("hess_vec", product, p) + problem.l2 * p))
 

@@ -79,6 +79,12 @@ LOSSES = {
         lambda z, y: 1.0 + 0.0 * z,
         lambda z, y: 1.0 + 0.0 * z,
     ),
+    "squared hinge": (
+        lambda z, y: np.maximum(0.0, 1.0 - y * z) ** 2 / 2,
+        lambda z, y: -y * np.maximum(0.0, 1.0 - y * z),
+        lambda z, y: np.where(y * z < 1.0, 1.0, 0.0),
+        lambda z, y: np.where(y * z < 1.0, 1.0, 0.0),
+    ),
     "sigmoid squared": _link(
         sigmoid, _sigmoid1, lambda t: _sigmoid1(t) * (1 - 2 * sigmoid(t))
     ),

@@ -15,6 +15,7 @@ from subsampled_newton import (
     POISSON,
     SIGMOID_SQUARED,
     SQUARED,
+    SQUARED_HINGE,
     TANH_SQUARED,
     PointwiseLoss,
     as_rows,
@@ -47,6 +48,7 @@ HUBER, PSEUDO_HUBER, TUKEY = huber(), pseudo_huber(), tukey()
 TARGETS = {
     LOGISTIC: (-1.0, 1.0),
     SQUARED: (0.0, -2.5),
+    SQUARED_HINGE: (-1.0, 1.0),
     SIGMOID_SQUARED: (0.0, 1.0, 0.3),
     TANH_SQUARED: (-1.0, 1.0, 0.3),
     SINE: (0.0, 0.3),
@@ -88,6 +90,8 @@ def test_derivatives_equal_central_differences(loss, y, z):
             return  # d2 has a kink
         if loss is HUBER and abs(abs(z - y) - 1.345) < 2 * h:
             return  # d2 jumps
+        if loss is SQUARED_HINGE and abs(y * z - 1.0) < 2 * h:
+            return  # the same
         numeric = (f(z + h, y) - f(z - h, y)) / (2.0 * h)
         scale = max(1.0, abs(f(z, y)), abs(numeric))
         assert df(z, y) == pytest.approx(numeric, abs=1e-6 * scale)
@@ -127,6 +131,7 @@ def _mp_pseudo_huber(z, y):
 EXACT = {
     LOGISTIC: lambda z, y: mpmath.log1p(mpmath.exp(-y * z)),
     SQUARED: lambda z, y: (z - y) ** 2 / 2,
+    SQUARED_HINGE: lambda z, y: max(0, 1 - y * z) ** 2 / 2,
     SIGMOID_SQUARED: lambda z, y: (_mp_sigmoid(z) - y) ** 2,
     TANH_SQUARED: lambda z, y: (2 * _mp_sigmoid(2 * z) - 1 - y) ** 2,
     SINE: lambda z, y: (mpmath.sin(z) - y) ** 2,
@@ -156,6 +161,9 @@ def test_all_digits_are_right_also_in_the_tails(loss, y, values):
         for order, f in enumerate((loss.value, loss.d1, loss.d2)):
             got = values(f, HARD_POINTS, y)
             for z, g in zip(HARD_POINTS, got, strict=True):
+                if loss is SQUARED_HINGE and y * z == 1.0:
+                    assert g == 0.0  # the kink: from the side of no loss
+                    continue
                 true = exact_derivative(loss, order, z, y)
                 error = abs(mpmath.mpf(float(g)) - true)
                 # A residual h - y carries the rounding of h: absolute digits there.
@@ -221,7 +229,10 @@ def test_nan_stays_nan_in_value_and_slope(loss, values):
 
 
 GRID = np.concatenate([np.linspace(-12.0, 12.0, 4801), [-1e4, 1e4]])
-ATTAINED = (LOGISTIC, SQUARED, SIGMOID_SQUARED, TANH_SQUARED, SINE, HUBER, TUKEY)
+ATTAINED = (
+    *(LOGISTIC, SQUARED, SQUARED_HINGE, SIGMOID_SQUARED, TANH_SQUARED),
+    *(SINE, HUBER, TUKEY),
+)
 
 
 @any_case
@@ -284,7 +295,7 @@ def test_weight_of_a_convex_loss_of_its_own_is_kept():
 
 @any_loss
 def test_convex_losses_are_those_of_the_table(loss):
-    convex = {LOGISTIC, SQUARED, HUBER, PSEUDO_HUBER, POISSON}
+    convex = {LOGISTIC, SQUARED, SQUARED_HINGE, HUBER, PSEUDO_HUBER, POISSON}
     assert loss.convex == (loss in convex)
 
 
@@ -294,7 +305,7 @@ def test_gauss_newton_weight_is_not_negative(loss, y):
     assert np.all(compiled_values(loss.gauss_newton, z, y) >= 0.0)
 
 
-@pytest.mark.parametrize("loss", [LOGISTIC, SQUARED, POISSON])
+@pytest.mark.parametrize("loss", [LOGISTIC, SQUARED, SQUARED_HINGE, POISSON])
 def test_gauss_newton_weight_of_a_convex_smooth_loss_is_its_curvature(loss):
     assert loss.gauss_newton is loss.d2
 

@@ -16,7 +16,9 @@ from subsampled_newton import (
     Columns,
     FiniteSum,
     LinearModel,
+    NonlinearModel,
     PointwiseLoss,
+    SoftmaxModel,
     as_rows,
     check_derivatives,
     huber,
@@ -421,6 +423,26 @@ def test_props_start_at_one(logistic):
     assert logistic.problem.work.rows_read == 0
 
 
+def test_work_of_direct_calls_is_counted(logistic):
+    """A value n, a gradient and a product 2n, of the rows that are asked for."""
+    X, y = logistic.X, logistic.problem.y
+    curve = NonlinearModel(lambda p, x: p[0] * math.tanh(x[0]), X, y, 1)
+    softmax = SoftmaxModel(X, np.arange(N) % 3)
+    some = np.arange(0, N, 3)
+    for problem in (logistic.problem, softmax, curve):
+        w, before = np.full(problem.n_params, 0.1), problem.work.props
+        for rows, size in ((None, N), (some, len(some))):
+            for cost, call in (
+                (1, lambda p=problem, w=w, r=rows: p.value(w, r)),
+                (2, lambda p=problem, w=w, r=rows: p.gradient(w, r)),
+                (2, lambda p=problem, w=w, r=rows: p.hess_vec(w, r, w)),
+                (2, lambda p=problem, w=w, r=rows: p.gauss_newton_vec(w, r, w)),
+            ):
+                call()
+                assert problem.work.props - before == cost * size
+                before = problem.work.props
+
+
 def test_work_of_a_linear_model_is_counted(logistic):
     problem, n = logistic.problem, N
     count = Counter(problem.work)
@@ -597,7 +619,7 @@ class TestOwnProblem:
         _ = trial.value
         assert count.since() == (30, 30)
         line.curvature()
-        assert count.since() == (30, 0)
+        assert count.since() == (30, 60)
         _ = mixture.restrict(np.arange(5)).at(W).gradient
         assert count.since() == (5, 10)
 
