@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import hashlib
+import inspect
 import logging
 import os
 import pickle
@@ -36,6 +37,7 @@ from numba.extending import overload
 
 __all__ = [
     "DISABLED",
+    "check_arguments",
     "compile_seconds",
     "compiled",
     "content",
@@ -50,6 +52,8 @@ DISABLED = bool(config.DISABLE_JIT)
 
 _FOREIGN = ("numpy", "numba", "scipy", "math", "builtins")
 _CONSTANTS = (bool, int, float, complex, str, bytes, tuple, np.generic, enum.Enum)
+_ROWS = ("x", "X", "x_i", "xi", "t", "row")
+_PARAMS = ("p", "params", "parameters", "theta", "beta", "coef", "w")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _ABANDONED = 3600.0
 """Seconds after which nobody is writing a temporary file any more."""
@@ -119,6 +123,30 @@ def inlinable(**options: Any) -> Callable[[Any], Any]:
 
 _COPIES: dict[tuple[object, ...], Any] = {}
 """Frozen copies by their content."""
+
+
+def check_arguments(name: str, function: Any, takes: dict[int, str]) -> None:
+    """Refuse a function that cannot be called with the numbers of arguments allowed.
+
+    Raises
+    ------
+    TypeError
+        That names the arguments it has, and those it must have.
+    """
+    function = getattr(function, "py_func", function)
+    if not isinstance(function, FunctionType):
+        return  # refused elsewhere
+    code = function.__code__
+    most = code.co_argcount
+    least = most - len(function.__defaults__ or ())
+    open_end = bool(code.co_flags & inspect.CO_VARARGS)
+    names = code.co_varnames[:most]
+    forced = code.co_kwonlyargcount > len(function.__kwdefaults__ or {})
+    fits = any(least <= k and (k <= most or open_end) for k in takes) and not forced
+    swapped = names[:2] and names[0] in _ROWS and names[1:2] and names[1] in _PARAMS
+    if not fits or ("params" in takes.get(2, "") and swapped):
+        got = f"{function.__name__}({', '.join(names)})"
+        raise TypeError(f"{name} must take {' or '.join(takes.values())}, got {got}")
 
 
 def content(func: Any) -> str:

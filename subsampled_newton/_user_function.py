@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pkgutil import get_data
 from types import (
     BuiltinFunctionType,
@@ -28,12 +28,12 @@ from subsampled_newton._interrupts import quiet
 from subsampled_newton._jit import DISABLED, frozen
 
 __all__ = [
-    "check_arguments",
     "compare_derivatives",
     "compare_values",
     "prepare",
     "run",
     "snapshot",
+    "told",
 ]
 
 EPS = float(np.finfo(np.float64).eps)
@@ -44,8 +44,6 @@ STEPS = (1e-3, 1e-5, 1e-7)
 
 Array = NDArray[np.float64]
 _REAL = (bool, int, float, np.bool_, np.integer, np.floating)
-_ROWS = ("x", "X", "x_i", "xi", "t", "row")
-_PARAMS = ("p", "params", "parameters", "theta", "beta", "coef", "w")
 _FOREIGN = ("numpy", "numba", "scipy", "math", "builtins")
 _STAMP = hashlib.sha256(
     b"".join(
@@ -55,9 +53,10 @@ _STAMP = hashlib.sha256(
 ).hexdigest()
 _ALLOWED = (
     "Allowed are numbers, tuples, indices like params[i] and x[j], loops, conditions, "
-    "functions of math or numpy that take one or two numbers, and plain Python "
-    "functions of the same kind."
+    "functions of math or numpy of one or two numbers, and plain functions."
 )
+_LONGEST = 110
+"""Characters of what Numba says; the rest is in the exception behind ours."""
 _NESTED = "Rejected as the implementation raised a specific error:"
 
 
@@ -171,30 +170,6 @@ def run(kernel: Callable[..., None], *args: Any) -> None:
         ) from error
 
 
-def check_arguments(name: str, function: Any, takes: dict[int, str]) -> None:
-    """Refuse a function that cannot be called with the numbers of arguments allowed.
-
-    Raises
-    ------
-    TypeError
-        That names the arguments it has, and those it must have.
-    """
-    function = getattr(function, "py_func", function)
-    if not isinstance(function, FunctionType):
-        return  # refused elsewhere
-    code = function.__code__
-    most = code.co_argcount
-    least = most - len(function.__defaults__ or ())
-    open_end = bool(code.co_flags & inspect.CO_VARARGS)
-    names = code.co_varnames[:most]
-    forced = code.co_kwonlyargcount > len(function.__kwdefaults__ or {})
-    fits = any(least <= k and (k <= most or open_end) for k in takes) and not forced
-    swapped = names[:2] and names[0] in _ROWS and names[1:2] and names[1] in _PARAMS
-    if not fits or ("params" in takes.get(2, "") and swapped):
-        got = f"{function.__name__}({', '.join(names)})"
-        raise TypeError(f"{name} must take {' or '.join(takes.values())}, got {got}")
-
-
 def compare_values(
     function: Any, arguments: list[tuple[Any, ...]], compiled: Array, places: list[str]
 ) -> int:
@@ -221,7 +196,7 @@ def compare_values(
             raise ValueError(
                 f"{plain.__name__[:40]} is {value:.8g} compiled but {expected:.8g} in "
                 f"Python at {place}. Compiled integers have 64 bits (write 10.0 for "
-                "10); random numbers, and helpers of numba.njit whose surroundings "
+                "10); random numbers, and helpers of Numba's njit whose surroundings "
                 "have changed, differ as well"
             )
     return compared
@@ -278,11 +253,33 @@ def _difference(
     return D[chosen, columns], S[chosen, columns]
 
 
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Tell what a kernel around a user's function raises in our words first.
+
+    Raises
+    ------
+    TypeError
+        For what Numba does not compile: where it is, and what is allowed.
+    IndexError
+        For an array that is read beyond its end.
+    """
+    try:
+        with quiet(all="ignore"):  # where it runs as plain Python
+            yield
+    except (NumbaError, UnsupportedBytecodeError) as error:
+        raise TypeError(
+            f"{what} cannot be compiled: {_reason(str(error))}. {_ALLOWED}"
+        ) from error
+    except IndexError as error:
+        raise IndexError(f"{error}: {what} reads beyond the end of an array") from error
+
+
 def _reason(text: str) -> str:
     """What Numba says about the user's code, without what it says about ours."""
     returned = re.search(r"TypingError: (it returns .* where a number is needed)", text)
     if returned:
-        return _plain(returned.group(1))
+        return _plain(returned.group(1))[:_LONGEST]
     outer, *inner = text.split(_NESTED)
     while inner and "'inlinable." in outer[outer.rfind("in function '") :]:
         outer = inner.pop(0)
@@ -293,7 +290,11 @@ def _reason(text: str) -> str:
         reason = f"no rule for {lines[1].removeprefix('>>> ')}"
     place = re.search(r'File "(?!.*kernels).*?([^/\\"]*)", (line \d+):', outer)
     where = f" ({place.group(2)} of {place.group(1)})" if place else ""
-    return _plain(reason) + where
+    reason, where = _plain(reason), where[:_LONGEST]
+    most = max(0, _LONGEST - len(where))
+    return (
+        reason if len(reason) <= most else reason[: max(0, most - 3)] + "..."
+    ) + where
 
 
 def _plain(text: str) -> str:

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from subsampled_newton import _memory, _parallel
 from subsampled_newton._interrupts import quiet
+from subsampled_newton._jit import check_arguments
 from subsampled_newton._user_function import (
-    check_arguments,
     compare_derivatives,
     compare_values,
     run,

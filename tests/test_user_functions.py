@@ -12,7 +12,16 @@ import numba
 import numpy as np
 import pytest
 
-from subsampled_newton import NonlinearLeastSquares
+from subsampled_newton import (
+    LOGISTIC,
+    SQUARED,
+    LinearModel,
+    NonlinearLeastSquares,
+    PointwiseLoss,
+    check_derivatives,
+    huber,
+    link_squared,
+)
 from subsampled_newton._jit import content, frozen
 from subsampled_newton.nonlinear_model import NonlinearModel
 
@@ -222,7 +231,7 @@ def test_helper_of_numba_that_is_out_of_date_is_refused():
     exec("def f(p, x): return helper(p[0] * math.exp(-p[1] * x[0]))", scope)
     NonlinearLeastSquares(scope["f"], START).fit(X, Y)
     scope["K"] = 0.0
-    with pytest.raises(ValueError, match=r"helpers of numba.njit whose surroundings"):
+    with pytest.raises(ValueError, match=r"helpers of Numba's njit whose surroundings"):
         NonlinearLeastSquares(scope["f"], START).fit(X, Y)
 
 
@@ -319,3 +328,106 @@ def test_no_index_ends_the_process():
         check=True,
     )
     assert child.stdout.strip() == "IndexError"
+
+
+# Losses of a user's.
+
+
+def quartic(scope):
+    exec(
+        "def value(z, y): return K * (z - y) ** 4\n"
+        "def d1(z, y): return 4.0 * K * (z - y) ** 3\n"
+        "def d2(z, y): return 12.0 * K * (z - y) ** 2",
+        scope,
+    )
+    functions = (scope[name] for name in ("value", "d1", "d2"))
+    return PointwiseLoss("quartic", *functions, d2_range=(0.0, math.inf))
+
+
+def value_of(loss, w=(1.0,)):
+    return LinearModel(loss, X, Y).at(w).value
+
+
+def test_loss_takes_its_surroundings_as_they_are():
+    scope = {"K": 1.0, "__name__": "notebook"}
+    loss = quartic(scope)
+    problem = LinearModel(loss, X, Y)
+    expected = np.mean((X[:, 0] - Y) ** 4)
+    assert problem.at([1.0]).value == pytest.approx(expected, rel=1e-14)
+    assert LinearModel(loss, X, Y).loss is problem.loss  # nothing is compiled again
+    scope["K"] = 3.0
+    assert value_of(loss) == pytest.approx(3.0 * expected, rel=1e-14)
+    gradient = np.mean(12.0 * X[:, 0] * (X[:, 0] - Y) ** 3)
+    later = LinearModel(loss, X, Y)
+    assert later.at([1.0]).gradient[0] == pytest.approx(gradient, rel=1e-13)
+    check_derivatives(later, [0.5])
+    # A problem keeps what it was made with.
+    assert problem.at([1.0]).value == pytest.approx(expected, rel=1e-14)
+    assert problem.at([1.0]).gradient[0] == pytest.approx(gradient / 3.0, rel=1e-13)
+
+
+def test_link_takes_its_surroundings_as_they_are():
+    scope = {"K": 1.0, "__name__": "notebook"}
+    exec("def h(z): return K * z\ndef h1(z): return K + 0.0 * z", scope)
+    exec("def h2(z): return 0.0", scope)
+    loss = link_squared("line", scope["h"], scope["h1"], scope["h2"])
+    assert value_of(loss) == pytest.approx(np.mean((X[:, 0] - Y) ** 2), rel=1e-14)
+    scope["K"] = 2.0
+    assert value_of(loss) == pytest.approx(np.mean((2 * X[:, 0] - Y) ** 2), rel=1e-14)
+
+
+def test_losses_of_the_package_are_themselves():
+    for loss in (LOGISTIC, SQUARED, huber(2.0)):
+        assert loss.as_it_is() is loss
+
+
+def module_value(z, y):
+    return (z - y) ** 4
+
+
+def module_d1(z, y):
+    return 4.0 * (z - y) ** 3
+
+
+def module_d2(z, y):
+    return 12.0 * (z - y) ** 2
+
+
+def test_loss_of_a_problem_pickles_as_that_of_the_user():
+    loss = PointwiseLoss("module", module_value, module_d1, module_d2)
+    problem = LinearModel(loss, X, Y)
+    assert problem.loss is not loss
+    again = pickle.loads(pickle.dumps(problem.loss))
+    assert again.value is module_value
+    assert value_of(again) == problem.at([1.0]).value
+
+
+@pytest.mark.parametrize("field", ["value", "d1", "d2", "gauss_newton"])
+def test_wrong_number_of_arguments_of_a_loss_is_named(field):
+    functions = {"value": module_value, "d1": module_d1, "d2": module_d2}
+    for wrong, shown in ((lambda z: z, "z"), (lambda z, y, s: z, "z, y, s")):
+        with pytest.raises(
+            TypeError, match=rf"^{field} must take \(z, y\), got <lambda>\({shown}\)$"
+        ):
+            PointwiseLoss("wrong", **(functions | {field: wrong}))
+
+
+@pytest.mark.usefixtures("jit")
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (
+            lambda z, y: "a" + z,
+            TypeError,
+            r"^d1 of the bad loss cannot be compiled: no",
+        ),
+        (lambda z, y: undefined(z), TypeError, "name 'undefined' is not"),  # noqa: F821
+        (lambda z, y: TABLE[int(z) + 7], IndexError, "d1 of the bad loss reads beyond"),
+        (lambda z, y: z * 10 ** (-int(y > -1.0)), ValueError, "compiled but .* at z ="),
+    ],
+)
+def test_loss_that_is_refused_is_named_in_a_sentence(function, error, message):
+    loss = PointwiseLoss("bad", module_value, function, module_d2)
+    with pytest.raises(error, match=message) as caught:
+        LinearModel(loss, X, Y)
+    assert len(str(caught.value)) <= 300
