@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import hashlib
+import inspect
 import logging
 import os
 import pickle
@@ -23,7 +24,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numba
@@ -34,7 +35,15 @@ from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 from numba.extending import overload
 
-__all__ = ["DISABLED", "compile_seconds", "compiled", "inlinable"]
+__all__ = [
+    "DISABLED",
+    "check_arguments",
+    "compile_seconds",
+    "compiled",
+    "content",
+    "frozen",
+    "inlinable",
+]
 
 logger = logging.getLogger("subsampled_newton")
 
@@ -43,6 +52,8 @@ DISABLED = bool(config.DISABLE_JIT)
 
 _FOREIGN = ("numpy", "numba", "scipy", "math", "builtins")
 _CONSTANTS = (bool, int, float, complex, str, bytes, tuple, np.generic, enum.Enum)
+_ROWS = ("x", "X", "x_i", "xi", "t", "row")
+_PARAMS = ("p", "params", "parameters", "theta", "beta", "coef", "w")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _ABANDONED = 3600.0
 """Seconds after which nobody is writing a temporary file any more."""
@@ -95,15 +106,139 @@ def inlinable(**options: Any) -> Callable[[Any], Any]:
         if not hasattr(func, "jit_options"):
             setattr(func, "jit_options", _canonical(options))  # noqa: B010  # for mypy
 
-            @overload(  # type: ignore[untyped-decorator]  # Numba has no types
-                func, jit_options=options, strict=False
-            )
             def named(*args: Any, **kwargs: Any) -> Any:
                 return _named_by_content(func)
+
+            # Numba has no checks of bounds on a GPU.
+            unchecked = {k: v for k, v in options.items() if k != "boundscheck"}
+            targets = ("generic",) if unchecked == options else ("cpu", "cuda")
+            for target in targets:
+                kept = unchecked if target == "cuda" else options
+                overload(func, jit_options=kept, strict=False, target=target)(named)
 
         return func
 
     return wrap
+
+
+_COPIES: dict[tuple[object, ...], Any] = {}
+"""Frozen copies by their content."""
+
+
+def check_arguments(name: str, function: Any, takes: dict[int, str]) -> None:
+    """Refuse a function that cannot be called with the numbers of arguments allowed.
+
+    Raises
+    ------
+    TypeError
+        That names the arguments it has, and those it must have.
+    """
+    function = getattr(function, "py_func", function)
+    if not isinstance(function, FunctionType):
+        return  # refused elsewhere
+    code = function.__code__
+    most = code.co_argcount
+    least = most - len(function.__defaults__ or ())
+    open_end = bool(code.co_flags & inspect.CO_VARARGS)
+    names = code.co_varnames[:most]
+    forced = code.co_kwonlyargcount > len(function.__kwdefaults__ or {})
+    fits = any(least <= k and (k <= most or open_end) for k in takes) and not forced
+    swapped = names[:2] and names[0] in _ROWS and names[1:2] and names[1] in _PARAMS
+    if not fits or ("params" in takes.get(2, "") and swapped):
+        got = f"{function.__name__}({', '.join(names)})"
+        raise TypeError(f"{name} must take {' or '.join(takes.values())}, got {got}")
+
+
+def content(func: Any) -> str:
+    """Hash of a function and of all that it reaches: code, constants, arrays."""
+    return _fingerprint(func, set())
+
+
+def frozen(func: Any, stamp: str = "") -> Any:
+    """Copy of a user's function, and of all that it reaches, as they are now.
+
+    Globals, cells of closures, arrays and helpers may change later; kernels that are
+    compiled around the copy keep what there was, and the copy is another one when
+    anything has changed. Copies are inlinable, divide as NumPy and check the bounds of
+    arrays.
+
+    Parameters
+    ----------
+    func : function
+        Plain Python. What it calls need not be inlinable.
+    stamp : str
+        Text for the names of the kernels on disk.
+    """
+    func = getattr(func, "py_func", func)
+    if getattr(func, "frozen_from", None) is not None:
+        return func
+    code = func.__code__
+    place = (func.__module__, func.__qualname__, code.co_filename, code.co_firstlineno)
+    key = (content(func), stamp, *place)
+    if key not in _COPIES:
+        _COPIES[key] = _frozen(func, stamp, {})
+    return _COPIES[key]
+
+
+def _frozen(func: Any, stamp: str, done: dict[Any, Any]) -> Any:
+    if func in done:
+        return done[func]
+    names = _code_parts(func.__code__)[0]
+    cells = tuple(CellType() for _ in func.__closure__ or ())
+    scope = {
+        key: func.__globals__[key]
+        for key in ("__name__", "__builtins__")
+        if key in func.__globals__
+    }
+    copy: Any = FunctionType(func.__code__, scope, func.__name__, None, cells)
+    done[func] = copy
+
+    def still(value: Any) -> Any:
+        return _still(value, names, stamp, done)
+
+    copy.__defaults__ = still(func.__defaults__)
+    if func.__kwdefaults__ is not None:
+        copy.__kwdefaults__ = {k: still(v) for k, v in func.__kwdefaults__.items()}
+    copy.__module__, copy.__qualname__ = func.__module__, func.__qualname__
+    for name in names:
+        if name in func.__globals__:
+            scope[name] = still(func.__globals__[name])
+    for cell, of_user in zip(cells, func.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # an empty cell
+            cell.cell_contents = still(of_user.cell_contents)
+    inlinable(error_model="numpy", boundscheck=True)(copy)
+    copy.jit_options += stamp
+    copy.frozen_from = func.__qualname__
+    return copy
+
+
+def _still(value: Any, names: list[str], stamp: str, done: dict[Any, Any]) -> Any:
+    """Copy of what may change; helpers that Numba compiled as plain functions."""
+    plain = getattr(value, "py_func", value)
+    if isinstance(plain, FunctionType):
+        module = plain.__module__ or ""
+        known = module.partition(".")[0] == "subsampled_newton"
+        static = known and hasattr(plain, "jit_options") and not plain.__closure__
+        keep = static or _foreign(module) or hasattr(plain, "frozen_from")
+        return value if keep else _frozen(plain, stamp, done)
+    if isinstance(value, np.ndarray):
+        copied = np.array(value, order="K")
+        copied.flags.writeable = False
+        return copied
+    if isinstance(value, tuple):
+        parts = [_still(part, names, stamp, done) for part in value]
+        if all(a is b for a, b in zip(parts, value, strict=True)):
+            return value
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, ModuleType) and not _foreign(value.__name__):
+        if value not in done:
+            done[value] = ModuleType(value.__name__)
+        for name in names:
+            if hasattr(value, name) and not hasattr(done[value], name):
+                part = _still(getattr(value, name), names, stamp, done)
+                setattr(done[value], name, part)
+        return done[value]
+    return value
 
 
 def _named_by_content(func: FunctionType) -> FunctionType:
@@ -246,7 +381,9 @@ def _fingerprint(func: Any, seen: set[Any]) -> str:
     names, parts = _code_parts(func.__code__)
     parts += [getattr(func, "jit_options", ""), repr(func.__defaults__)]
     refs = [func.__globals__.get(name) for name in names]
-    refs += [cell.cell_contents for cell in func.__closure__ or ()]
+    refs += [_contents(cell) for cell in func.__closure__ or ()]
+    refs += [value for value in func.__defaults__ or () if not _repeats(value)]
+    refs += [value for _, value in sorted((func.__kwdefaults__ or {}).items())]
     modules: set[ModuleType] = set()
     for ref in refs:  # grows: modules inside modules are followed, too
         if isinstance(ref, ModuleType) and not _foreign(ref.__name__):
@@ -265,6 +402,20 @@ def _fingerprint(func: Any, seen: set[Any]) -> str:
             parts.append(f"{getattr(ref, '__module__', None)}.{ref.__name__}")
     parts += _plain(refs)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # assigned later
+        return None
+
+
+def _repeats(value: Any) -> bool:
+    """Whether the text of a value tells all of it."""
+    return value is None or (
+        isinstance(value, _CONSTANTS) and not isinstance(value, tuple)
+    )
 
 
 def _code_parts(code: CodeType) -> tuple[list[str], list[str]]:
@@ -293,7 +444,10 @@ def _plain(values: Any) -> list[str]:
         if isinstance(value, frozenset | set):
             texts.append(repr(sorted(map(repr, value))))
         elif isinstance(value, np.ndarray):
-            texts.append(f"{value.dtype}{value.shape}{value.tobytes().hex()}")
+            digest = hashlib.sha256(value.tobytes()).hexdigest()
+            texts.append(f"{value.dtype}{value.shape}{value.strides}{digest}")
+        elif isinstance(value, tuple | list) and not all(map(_repeats, value)):
+            texts += ["(", *_plain(value), ")"]
         elif isinstance(value, _CONSTANTS):
             texts.append(repr(value))
     return texts

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pkgutil import get_data
 from types import (
     BuiltinFunctionType,
@@ -17,14 +19,31 @@ from types import (
 )
 from typing import Any
 
+import numpy as np
 from numba.core.errors import NumbaError, UnsupportedBytecodeError
+from numpy.typing import NDArray
 
 from subsampled_newton._dual_plain import MATH
 from subsampled_newton._interrupts import quiet
-from subsampled_newton._jit import DISABLED, inlinable
+from subsampled_newton._jit import DISABLED, frozen
 
-__all__ = ["prepare", "run"]
+__all__ = [
+    "compare_derivatives",
+    "compare_values",
+    "prepare",
+    "run",
+    "snapshot",
+    "told",
+]
 
+EPS = float(np.finfo(np.float64).eps)
+AGREE = 1e-6
+"""Largest relative difference of compiled code and plain Python that is rounding."""
+STEPS = (1e-3, 1e-5, 1e-7)
+"""Steps of differences, relative to each parameter."""
+
+Array = NDArray[np.float64]
+_REAL = (bool, int, float, np.bool_, np.integer, np.floating)
 _FOREIGN = ("numpy", "numba", "scipy", "math", "builtins")
 _STAMP = hashlib.sha256(
     b"".join(
@@ -34,18 +53,18 @@ _STAMP = hashlib.sha256(
 ).hexdigest()
 _ALLOWED = (
     "Allowed are numbers, tuples, indices like params[i] and x[j], loops, conditions, "
-    "functions of math or numpy that take one or two numbers, and plain Python "
-    "functions of the same kind."
+    "functions of math or numpy of one or two numbers, and plain functions."
 )
+_LONGEST = 110
+"""Characters of what Numba says; the rest is in the exception behind ours."""
 _NESTED = "Rejected as the implementation raised a specific error:"
 
 
-def prepare(function: Any) -> Any:
-    """Make a plain Python function callable from kernels, with all that it calls.
+def snapshot(function: Any) -> Any:
+    """Copy of a plain Python function, and of all that it reaches, as they are now.
 
-    The functions that it calls need no decorator either. Returns the plain function of
-    one that Numba compiled, and with ``NUMBA_DISABLE_JIT=1`` a copy that runs on dual
-    numbers.
+    What it refers to may change later, and is another copy then. The functions that it
+    calls need no decorator.
 
     Raises
     ------
@@ -55,33 +74,23 @@ def prepare(function: Any) -> Any:
     function = getattr(function, "py_func", function)
     if not isinstance(function, FunctionType):
         raise TypeError(f"a plain Python function can be compiled, got {function!r}")
-    if DISABLED:
-        return _copy(function, {})
-    _prepare(function, set())
-    return function
-
-
-def _prepare(function: Any, seen: set[Any]) -> None:
-    if function in seen or _foreign(function.__module__):
-        return
-    seen.add(function)
-    names = _names(function.__code__)
-    reached = [function.__globals__.get(name) for name in names]
-    reached += [cell.cell_contents for cell in function.__closure__ or ()]
-    for module in [m for m in reached if isinstance(m, ModuleType)]:
-        if not _foreign(module.__name__):
-            reached += [getattr(module, name, None) for name in names]
-    if not hasattr(function, "jit_options"):
-        # As in the kernels: a division by zero is inf, not an exception.
-        inlinable(error_model="numpy")(function)
     # The name of a kernel on disk follows Python functions. It does not see the rules
-    # that differentiate them, nor a library function under a name of the user's.
-    stamp = repr((_STAMP, [_library_name(other) for other in reached]))
-    if stamp not in function.jit_options:
-        function.jit_options += stamp
-    for other in reached:
-        if isinstance(other, FunctionType):
-            _prepare(other, seen)
+    # that differentiate them.
+    return frozen(function, _STAMP)
+
+
+def prepare(function: Any) -> Any:
+    """Return the snapshot of a function as kernels call it.
+
+    With ``NUMBA_DISABLE_JIT=1`` it runs on dual numbers of plain Python.
+    """
+    still = snapshot(function)
+    return _on_dual_numbers(still) if DISABLED else still
+
+
+@functools.cache
+def _on_dual_numbers(function: Any) -> Any:
+    return _copy(function, {})
 
 
 def _copy(function: Any, done: dict[Any, Any]) -> Any:
@@ -117,13 +126,6 @@ def _on_duals(value: Any, names: list[str], done: dict[Any, Any]) -> Any:
     return value
 
 
-def _library_name(value: Any) -> str:
-    """Name of a function of a library, the same in every process."""
-    if isinstance(value, FunctionType) or not callable(value):
-        return ""
-    return f"{getattr(value, '__module__', '')}.{getattr(value, '__name__', '')}"
-
-
 def _foreign(module: str | None) -> bool:
     return (module or "").partition(".")[0] in _FOREIGN
 
@@ -143,6 +145,8 @@ def run(kernel: Callable[..., None], *args: Any) -> None:
         That says what Numba did not accept, and what is allowed.
     ValueError
         If the function unpacks more or fewer parameters than there are.
+    IndexError
+        If it reads beyond the end of parameters, row or arrays.
     """
     try:
         with quiet(all="ignore"):  # where it runs as plain Python
@@ -150,6 +154,12 @@ def run(kernel: Callable[..., None], *args: Any) -> None:
     except (NumbaError, UnsupportedBytecodeError) as error:
         raise TypeError(
             f"the function cannot be compiled: {_reason(str(error))}. {_ALLOWED}"
+        ) from error
+    except IndexError as error:
+        columns = getattr(args[0], "shape", (0, 0))[-1] if args else 0
+        raise IndexError(
+            f"{error}: the function, called with (params, x_i), reads beyond the end "
+            f"of the parameters, of a row of X ({columns} columns), or of an array"
         ) from error
     except ValueError as error:
         if str(error):
@@ -160,11 +170,116 @@ def run(kernel: Callable[..., None], *args: Any) -> None:
         ) from error
 
 
+def compare_values(
+    function: Any, arguments: list[tuple[Any, ...]], compiled: Array, places: list[str]
+) -> int:
+    """Compare compiled code with plain Python; return how many values could be.
+
+    Raises
+    ------
+    ValueError
+        With both numbers, where they differ by more than rounding.
+    """
+    plain, compared = getattr(function, "py_func", function), 0
+    largest = float(np.max(np.abs(compiled), initial=0.0, where=np.isfinite(compiled)))
+    for args, value, place in zip(arguments, compiled, places, strict=True):
+        try:
+            with quiet(all="ignore"):
+                expected = plain(*args)
+        except Exception:  # an overflow, the root of a negative number
+            continue
+        if not isinstance(expected, _REAL) or not math.isfinite(expected):
+            continue
+        compared += 1
+        size = max(abs(float(expected)), abs(value), 1e-6 * largest)
+        if not abs(value - expected) <= AGREE * size:
+            raise ValueError(
+                f"{plain.__name__[:40]} is {value:.8g} compiled but {expected:.8g} in "
+                f"Python at {place}. Compiled integers have 64 bits (write 10.0 for "
+                "10); random numbers, and helpers of Numba's njit whose surroundings "
+                "have changed, differ as well"
+            )
+    return compared
+
+
+def compare_derivatives(
+    values: Callable[[Array], Array], p: Array, f: Array, J: Array
+) -> tuple[int, int, float] | None:
+    """Compare derivatives J of values f, at parameters p, with central differences.
+
+    Differences are judged by themselves first: one-sided ones agree, and so do those of
+    several steps, except where there is a kink, a jump or only rounding.
+
+    Returns
+    -------
+    tuple of int, int, float or None
+        Row, parameter and difference of the first derivative that is wrong.
+    """
+    with quiet(all="ignore"):
+        for k in range(len(p)):
+            size = abs(float(p[k])) or 1.0
+            best = _difference(values, p, f, k, size)
+            gap = np.abs(J[:, k] - best[0])
+            allowed = np.maximum(
+                10.0 * best[1], 1e-3 * np.maximum(np.abs(J[:, k]), np.abs(best[0]))
+            )
+            seen = gap * size > 1e-9 * np.abs(f)
+            wrong = np.flatnonzero((gap > allowed) & seen & np.isfinite(gap))
+            if len(wrong):
+                return int(wrong[0]), k, float(best[0][wrong[0]])
+    return None
+
+
+def _difference(
+    values: Callable[[Array], Array], p: Array, f: Array, k: int, size: float
+) -> tuple[Array, Array]:
+    """Most certain central difference in one parameter, and what it may be off by."""
+    central, spread = [], []
+    for step in STEPS:
+        up, down = p.copy(), p.copy()
+        up[k] += step * size
+        down[k] -= step * size
+        f_up, f_down = values(up), values(down)
+        forward, backward = (f_up - f) / (up[k] - p[k]), (f - f_down) / (p[k] - down[k])
+        rounding = 8.0 * EPS * (np.abs(f_up) + np.abs(f_down)) / (step * size)
+        central.append((f_up - f_down) / (up[k] - down[k]))
+        spread.append(np.abs(forward - backward) + rounding)
+    D, S = np.array(central), np.array(spread)
+    jumps = np.abs(np.diff(D, axis=0))
+    S[:-1] += jumps
+    S[1:] += jumps
+    S[~np.isfinite(S)] = np.inf
+    chosen, columns = np.argmin(S, axis=0), np.arange(len(f))
+    return D[chosen, columns], S[chosen, columns]
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Tell what a kernel around a user's function raises in our words first.
+
+    Raises
+    ------
+    TypeError
+        For what Numba does not compile: where it is, and what is allowed.
+    IndexError
+        For an array that is read beyond its end.
+    """
+    try:
+        with quiet(all="ignore"):  # where it runs as plain Python
+            yield
+    except (NumbaError, UnsupportedBytecodeError) as error:
+        raise TypeError(
+            f"{what} cannot be compiled: {_reason(str(error))}. {_ALLOWED}"
+        ) from error
+    except IndexError as error:
+        raise IndexError(f"{error}: {what} reads beyond the end of an array") from error
+
+
 def _reason(text: str) -> str:
     """What Numba says about the user's code, without what it says about ours."""
     returned = re.search(r"TypingError: (it returns .* where a number is needed)", text)
     if returned:
-        return _plain(returned.group(1))
+        return _plain(returned.group(1))[:_LONGEST]
     outer, *inner = text.split(_NESTED)
     while inner and "'inlinable." in outer[outer.rfind("in function '") :]:
         outer = inner.pop(0)
@@ -175,7 +290,11 @@ def _reason(text: str) -> str:
         reason = f"no rule for {lines[1].removeprefix('>>> ')}"
     place = re.search(r'File "(?!.*kernels).*?([^/\\"]*)", (line \d+):', outer)
     where = f" ({place.group(2)} of {place.group(1)})" if place else ""
-    return _plain(reason) + where
+    reason, where = _plain(reason), where[:_LONGEST]
+    most = max(0, _LONGEST - len(where))
+    return (
+        reason if len(reason) <= most else reason[: max(0, most - 3)] + "..."
+    ) + where
 
 
 def _plain(text: str) -> str:

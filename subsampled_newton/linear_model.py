@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsampled_newton._memory import NotEnoughMemory
+from subsampled_newton._user_function import compare_values, told
 from subsampled_newton.columns import Work
 from subsampled_newton.data import Rows, as_rows
+from subsampled_newton.kernels import pointwise
 from subsampled_newton.leverage import sketched_leverage
 from subsampled_newton.losses import TARGETS, PointwiseLoss
 from subsampled_newton.parameters import real_array, shown
@@ -96,10 +98,13 @@ class LinearModel(FiniteSum):
             raise TypeError(f"loss must be a PointwiseLoss, got {shown(loss)}")
         rows, y, weights = with_weight(as_rows(X), y, sample_weight)
         super().__init__(rows.n_rows, rows.n_params, l2)
-        self.loss = loss
+        self.loss = loss.as_it_is()
         self.rows = rows
         self.work = rows.work
-        self.y = rows.place(_targets(y, rows.n_rows, loss))
+        targets = _targets(y, rows.n_rows, loss)
+        if self.loss is not loss:  # the functions are a user's
+            _compare(loss, self.loss, targets)
+        self.y = rows.place(targets)
         self.weights = rows.place(weights)
         self.convex = loss.convex
 
@@ -485,6 +490,32 @@ class _ValueTrial:
 
 def _units(indices: Indices, size: int) -> list[Array]:
     return [np.eye(1, size, int(j))[0] for j in indices]
+
+
+def _compare(loss: PointwiseLoss, still: PointwiseLoss, y: Any) -> None:
+    """Compare the functions of a user's loss with plain Python at a few rows.
+
+    Raises
+    ------
+    TypeError, IndexError
+        If they cannot be compiled, or read beyond the end of an array.
+    ValueError
+        With both numbers, where they differ.
+    """
+    names = ("value", "d1", "d2", "gauss_newton")
+    known = [name for name in names if getattr(loss, name) is not None]
+    z = np.array([-3.0, -0.7, 0.0, 0.6, 2.0])
+    rows = np.linspace(0, len(y) - 1, len(z)).astype(np.intp)
+    at = y[rows] if isinstance(y, np.ndarray) else np.ones(len(z))
+    out = np.empty((len(known), len(z)))
+    for name, values in zip(known, out, strict=True):
+        kernel = pointwise.weighted(getattr(still, name))
+        with told(f"{name} of the {loss.name} loss"):
+            kernel(z, at, np.ones(len(z)), 0, len(z), values)
+    places = [f"z = {a:g}, y = {b:g}" for a, b in zip(z, at, strict=True)]
+    arguments = list(zip(z.tolist(), at.tolist(), strict=True))
+    for name, values in zip(known, out, strict=True):
+        compare_values(getattr(loss, name), arguments, values, places)
 
 
 def _targets(y: ArrayLike, n: int, loss: PointwiseLoss) -> Array:

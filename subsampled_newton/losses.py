@@ -14,11 +14,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from subsampled_newton._elementary import exp, log1p
-from subsampled_newton._jit import inlinable
+from subsampled_newton._jit import check_arguments, frozen, inlinable
 from subsampled_newton.parameters import (
     check_count,
     check_function,
@@ -62,7 +62,9 @@ class PointwiseLoss:
         For messages.
     value, d1, d2 : callable, (float, float) -> float
         Loss and its derivatives in the first argument, at ``(z, y)``. Plain Python that
-        Numba can compile; they may call functions marked with ``inlinable``.
+        Numba can compile, as are the functions that they call. Globals, closures and
+        arrays are taken as they are when a problem is made, which compares compiled
+        code with plain Python.
     d2_range : tuple of float, default (-inf, inf)
         Bounds of ``d2``. A lower bound >= 0 declares the loss convex.
     gauss_newton : callable, optional
@@ -98,6 +100,7 @@ class PointwiseLoss:
             function = getattr(self, field)
             if function is None and field == "gauss_newton":
                 continue
+            check_arguments(field, function, {2: "(z, y)"})
             try:
                 object.__setattr__(self, field, inlinable()(function))
             except TypeError:
@@ -115,6 +118,30 @@ class PointwiseLoss:
         if self.gauss_newton is None and self.convex:
             object.__setattr__(self, "gauss_newton", self.d2)
 
+    def as_it_is(self) -> PointwiseLoss:
+        """The loss with all that its functions refer to as it is now, for kernels.
+
+        Itself where nothing can change; otherwise the same copy until something does.
+        """
+        names = ("value", "d1", "d2", "gauss_newton")
+        functions = {name: getattr(self, name) for name in names}
+        functions = {name: f for name, f in functions.items() if f is not None}
+        if self in _SOURCES or all(map(_fixed, functions.values())):
+            return self
+        still = {name: frozen(f) for name, f in functions.items()}
+        copies = _COPIES.setdefault(self, {})
+        key = tuple(still.values())
+        if key not in copies:
+            copies[key] = replace(self, **still)
+            _SOURCES[copies[key]] = self
+        return copies[key]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Functions are stored by name: those of the loss that it is a copy of."""
+        if self in _SOURCES:
+            return _itself, (_SOURCES[self],)
+        return super().__reduce_ex__(protocol)
+
     @property
     def convex(self) -> bool:
         """Whether ``d2`` is nowhere negative."""
@@ -124,6 +151,24 @@ class PointwiseLoss:
     def curvature_bound(self) -> float:
         """Smallest known bound of ``|d2|``; inf if there is none."""
         return max(abs(self.d2_range[0]), abs(self.d2_range[1]))
+
+
+_COPIES: dict[PointwiseLoss, dict[tuple[Any, ...], PointwiseLoss]] = {}
+_SOURCES: dict[PointwiseLoss, PointwiseLoss] = {}
+"""Losses of a user's functions that kernels were compiled for, and where they are from.
+
+Never emptied: kernels are kept as well."""
+
+
+def _itself(loss: PointwiseLoss) -> PointwiseLoss:
+    return loss
+
+
+def _fixed(value: Any) -> bool:
+    """Whether a function of this package refers to nothing of a user's."""
+    cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    ours = getattr(value, "__module__", "").partition(".")[0] == "subsampled_newton"
+    return isinstance(value, int | float) or (ours and all(map(_fixed, cells)))
 
 
 # Logistic, y = -1 or +1, margin m = y z: log(1 + exp(-m)).

@@ -12,7 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from subsampled_newton import _memory, _parallel
 from subsampled_newton._interrupts import quiet
-from subsampled_newton._user_function import run
+from subsampled_newton._jit import check_arguments
+from subsampled_newton._user_function import (
+    compare_derivatives,
+    compare_values,
+    run,
+    snapshot,
+)
 from subsampled_newton.kernels import nonlinear as kernels
 from subsampled_newton.linear_model import mean_one
 from subsampled_newton.parameters import check_count, check_function, real_array, shown
@@ -35,6 +41,8 @@ Indices = NDArray[np.intp]
 EPS = float(np.finfo(np.float64).eps)
 ROW_COST = 64
 """Numbers that are read in the time of one evaluation of a model, for the blocks."""
+COMPARED = 5
+"""Rows on which compiled code is compared with plain Python."""
 STACK = 512
 """Rows of a stack: 2.5 times as fast as 10 000 at 10 columns."""
 UNDETERMINED = 1e-13
@@ -59,7 +67,10 @@ class NonlinearModel(FiniteSum):
     Parameters
     ----------
     function : callable, (params, x_i) -> float
-        A plain Python function, compiled with all plain functions that it calls.
+        A plain Python function, compiled with all plain functions that it calls, and
+        with globals, closures and arrays as they are when the problem is made. The
+        first point compares it with plain Python, and its derivatives with differences,
+        on five rows.
         ``params`` is a sequence (``p[i]``, ``a, b = p``, ``len(p)``, ``p[1:]``, loops,
         ``p @ x``), ``x_i`` a row of X as an array of float64.
     X : ndarray of shape (n_samples, n_predictors)
@@ -85,9 +96,10 @@ class NonlinearModel(FiniteSum):
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError, TypeError, IndexError
         If an argument has a wrong type, shape or value, or the function cannot be
-        compiled.
+        compiled, or reads beyond the end of its arguments. At the first point: if plain
+        Python gives another value, or differences another derivative.
     """
 
     def __init__(
@@ -116,10 +128,16 @@ class NonlinearModel(FiniteSum):
         super().__init__(len(self.X), n_params, l2)
         self.scale = _sizes(scale, self.n_params)
         self.function, self.jacobian = function, jacobian
+        check_arguments("function", function, {2: "(params, x_i)"})
+        # What the function refers to, as it is now: kernels may be compiled later.
+        self._still = snapshot(function)
         if jacobian is None:
-            self._kernel = kernels.evaluate(function, self.n_params)
+            self._kernel = kernels.evaluate(self._still, self.n_params)
         else:
-            self._kernel = kernels.evaluate_with(function, jacobian)
+            takes = {2: "(params, x_i)", 3: "(params, x_i, out)"}
+            check_arguments("jacobian", jacobian, takes)
+            self._kernel = kernels.evaluate_with(self._still, jacobian)
+        self._compared = False
         self.evaluate(np.ones(self.n_params), slice(0, 0))
 
     def evaluate(self, w: Array, rows: slice = slice(None)) -> tuple[Array, Array]:
@@ -150,7 +168,7 @@ class NonlinearModel(FiniteSum):
         """
         if self.jacobian is not None:
             return self._second_by_differences(w, direction, a)
-        kernel = kernels.second(self.function, self.n_params)
+        kernel = kernels.second(self._still, self.n_params)
         w, t = self.scale * w, self.scale * direction
         along = np.zeros(self.n_samples)
         edges = self.blocks()
@@ -177,6 +195,49 @@ class NonlinearModel(FiniteSum):
         self.work.rows_read += 2 * self.n_samples
         used = a != 0.0
         return products @ direction, products[used].T @ a[used]
+
+    def compare(self, w: Array, derivatives: bool) -> None:
+        """Compare some rows with plain Python, and derivatives with differences.
+
+        Compiled integers have 64 bits, the surroundings of a compiled helper may be
+        old, and a search inside the function loses derivatives: nothing else tells.
+
+        Raises
+        ------
+        ValueError
+            That names the row and both numbers.
+        """
+        rows = _spread(self.weights)
+        X, p = _block(self.X[rows], slice(None)), self.scale * w
+        f, J = np.empty(len(X)), np.zeros((len(X), self.n_params))
+        run(self._kernel, X, p, f, J)
+        p.flags.writeable = False
+        places = [f"row {i}" for i in rows]
+        self._compared = (
+            compare_values(self.function, [(p, x) for x in X], f, places) > 0
+        )
+        if not derivatives:
+            return
+
+        def values(at: Array) -> Array:
+            moved = np.empty(len(X))
+            run(self._kernel, X, at, moved, np.empty((len(X), 0)))
+            return moved
+
+        wrong = compare_derivatives(values, p, f, J)
+        if wrong is not None:
+            row, k, difference = wrong
+            name, advice = "jacobian", ""
+            if self.jacobian is None:
+                name = "the derivative"
+                advice = (
+                    ". Searches (bisection), rounding and tables of numbers lose "
+                    "derivatives: end a search with a step of Newton, or pass jacobian"
+                )
+            raise ValueError(
+                f"{name} is {J[row, k]:.8g} for parameter {k} at {places[row]}, but "
+                f"differences of the function give {difference:.8g}{advice}"
+            )
 
     def blocks(self) -> list[int]:
         """Ranges of rows that are worth a thread; they depend on the shape alone."""
@@ -236,6 +297,8 @@ class NonlinearModel(FiniteSum):
 
     def predict(self, w: Array) -> Array:
         """Predictions for all rows."""
+        if not self._compared:
+            self.compare(w, derivatives=False)
         edges = self.blocks()
 
         f = np.empty(self.n_samples)
@@ -311,6 +374,8 @@ class NonlinearPoint:
     @cached_property
     def _evaluated(self) -> _Evaluated:
         p = self.problem
+        if not p._compared:
+            p.compare(self.w, derivatives=True)
         n, edges = p.n_samples, p.blocks()
         _memory.require(
             16.0 * n * (p.n_params + 4),
@@ -585,6 +650,15 @@ def _block(X: NDArray[Any], rows: slice) -> Array:
     block = np.ascontiguousarray(X[rows], dtype=np.float64).view()
     block.flags.writeable = False
     return block
+
+
+def _spread(weights: Array) -> Indices:
+    """Some rows with a weight, the first and the last among them."""
+    active = (
+        np.flatnonzero(weights) if weights.min() == 0.0 else np.arange(len(weights))
+    )
+    chosen = np.linspace(0, len(active) - 1, min(COMPARED, len(active)))
+    return np.asarray(active[chosen.astype(np.intp)])
 
 
 def _predictors(X: ArrayLike) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-BOUNDS = {
+BOUNDS: dict[str, Callable[[Any], bool]] = {
     ">= 0": lambda v: v >= 0.0,
     "> 0": lambda v: v > 0.0,
     "> 1": lambda v: v > 1.0,

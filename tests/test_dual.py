@@ -615,14 +615,14 @@ def over_helpers(p, x):
 
 def test_all_plain_functions_that_are_reached_may_be_inlined(monkeypatch):
     monkeypatch.setattr(_user_function, "DISABLED", False)
-    before = {f: vars(f).pop("jit_options", None) for f in (over_helpers, scaled)}
-    assert prepare(over_helpers) is over_helpers
-    options = [f.jit_options for f in (over_helpers, scaled, users.rate)]
-    assert all("numpy" in option for option in options)
-    assert [prepare(over_helpers).jit_options, scaled.jit_options] == options[:2]
-    for function, old in before.items():
-        if old is not None:
-            function.jit_options = old
+    ours = prepare(over_helpers)
+    inner = [ours.__globals__["scaled"], ours.__globals__["users"].rate]
+    options = [function.jit_options for function in (ours, *inner)]
+    assert all("numpy" in o and "'boundscheck', True" in o for o in options)
+    assert prepare(over_helpers) is ours
+    assert prepare(ours) is ours
+    assert ours([1.5], [2.0]) == over_helpers([1.5], [2.0])
+    assert not hasattr(over_helpers, "jit_options")  # the user's is as it was
 
 
 MESSAGES = {

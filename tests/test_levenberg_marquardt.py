@@ -386,12 +386,13 @@ def test_plateau_of_negative_curvature_is_left():
     assert 2.0 * len(p.y) * result.value == pytest.approx(p.sum_of_squares, rel=1e-9)
 
 
-def test_status_small_step_on_wrong_derivatives():
+def test_status_small_step_on_wrong_derivatives(monkeypatch):
     def uphill(p, x):
         e = math.exp(-p[1] * x[0])
         return -e, p[0] * x[0] * e, -1.0
 
     problem = fit(jacobian=uphill)
+    monkeypatch.setattr(NonlinearModel, "compare", lambda *args, **kwargs: None)
     assert minimize(problem, LevenbergMarquardt(), START).status is Status.SMALL_STEP
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from subsampled_newton import _archive
 from subsampled_newton._interrupts import quiet
+from subsampled_newton._jit import content
 from subsampled_newton._parallel import use_threads
 from subsampled_newton.estimators._base import (
     ALLOWED_TYPES,
@@ -60,6 +62,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
     ----------
     function : callable, (params, x_i) -> float
         Prediction for one row ``x_i`` of X; see `NonlinearModel` for what it may use.
+        What it refers to is taken as it is at each fit.
         Without ``y`` it is the residual.
     start : array-like of shape (n_params,)
         Where to start. Nonlinear problems may have several minima: the nearest one is
@@ -268,11 +271,30 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
             n_iter_=result.n_iter,
             result_=result,
             history_=result.trace.as_dict(),
+            _fitted=self._content(),
         )
 
+    def _content(self) -> tuple[str, str]:
+        """Function and all that it refers to, as they are now, and whose bytecode."""
+        return content(self.function), platform.python_version()
+
     def predict(self, X: Any) -> Array:
-        """Return ``f(params_, x_i)`` for every row."""
+        """Return ``f(params_, x_i)`` for every row.
+
+        Raises
+        ------
+        ValueError
+            If the function, or a global, closure, array or helper that it refers to, is
+            not the one that was fitted.
+        """
         check_is_fitted(self, "params_")
+        now = self._content()
+        if now[1] == self._fitted[1] and now[0] != self._fitted[0]:
+            raise ValueError(
+                f"function {self.function.__name__}, or something that it refers to "
+                "(a global, a closure, an array, a helper), has changed since fit: "
+                "fit again"
+            )
         X = self._checked(X, reset=False)
         with quiet(), use_threads(self.n_jobs):
             problem = self._problem(X, None, None, np.ones(len(self.params_)))

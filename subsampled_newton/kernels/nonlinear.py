@@ -7,6 +7,7 @@ kernel on disk, which does not see it otherwise.
 """
 
 import functools
+from typing import Any
 
 from subsampled_newton._dual import MAX_LANES, floats
 from subsampled_newton._dual_rules import register_rules
@@ -26,14 +27,17 @@ def _lanes(n_params):
     return min(MAX_LANES, 1 << (n_params - 1).bit_length())
 
 
-@functools.cache
-def evaluate(function, n_params):
+def evaluate(function: Any, n_params: int) -> Any:
     """Kernel that fills the predictions ``f`` (n,) and their Jacobian ``J`` (n, p).
 
     J may have no columns.
     """
+    return _evaluate(prepare(function), n_params)
+
+
+@functools.cache
+def _evaluate(function, n_params):
     register_rules()
-    function = prepare(function)
     width = _lanes(n_params)
     seed = seeds(1, width)
 
@@ -51,13 +55,16 @@ def evaluate(function, n_params):
     return evaluate_kernel if n_params <= width else evaluate_parts_kernel
 
 
-@functools.cache
-def evaluate_with(function, jacobian):
+def evaluate_with(function: Any, jacobian: Any) -> Any:
     """As `evaluate`, with derivatives that the user has written.
 
     ``jacobian(params, x_i)`` returns them, ``jacobian(params, x_i, out)`` fills in.
     """
-    function, jacobian = prepare(function), prepare(jacobian)
+    return _evaluate_with(prepare(function), prepare(jacobian))
+
+
+@functools.cache
+def _evaluate_with(function, jacobian):
     seed = seeds(0, 1)
 
     @compiled()
@@ -81,15 +88,18 @@ def evaluate_with(function, jacobian):
     return filling_kernel if jacobian.__code__.co_argcount == 3 else returning_kernel
 
 
-@functools.cache
-def second(function, n_params):
+def second(function: Any, n_params: int) -> Any:
     """Kernel of second derivatives along a direction t.
 
     With ``h_i`` the Hessian of the model at row i times t: adds ``t'h_i`` to
     ``along[i]`` and ``sum_i a_i h_i`` to ``total``.
     """
+    return _second(prepare(function), n_params)
+
+
+@functools.cache
+def _second(function, n_params):
     register_rules()
-    function = prepare(function)
     width = _lanes(n_params)
     seed = seeds(2, width)
 

@@ -316,13 +316,12 @@ def _model(
     point: Point, state: LevenbergMarquardtState, sample: Sample
 ) -> tuple[Array, _Model]:
     """Largest lengths of the columns so far, and the model at the point."""
-    R = G = None
-    least = 0.0
+    R, G, determined = None, None, False
     if isinstance(point, NonlinearPoint) and sample.rows is None:
         root = math.sqrt(point.problem.n_samples)
         R, projection = point.factor.R / root, point.factor.projection / root
         lengths = point.column_norms / root
-        least = UNDETERMINED if point.undetermined else len(lengths) * EPS
+        determined = not point.undetermined
         if state.without:
             R = np.where(_unseen(point), 0.0, R)
     else:
@@ -339,6 +338,7 @@ def _model(
                 return lengths, model._replace(newton=True)
     if R is not None:
         U, S, Vt = np.linalg.svd(R / scale)
+        least = len(S) * EPS if determined else UNDETERMINED
         S = np.where(S > least * S[0], S, 0.0)  # noqa: SIM300
         gradient = S * (U.T @ projection)
         order = slice(None, None, -1)  # ascending
