@@ -62,6 +62,8 @@ class PointwiseLoss:
         squares). Default ``d2`` itself, which needs a convex loss.
     targets : {"real", "sign", "unit", "interval", "nonnegative"}, default "real"
         What ``y`` may be; checked when a problem is made.
+    least : float, default -inf
+        A number that no value of the loss is below, for bounds of what is left to gain.
 
     Examples
     --------
@@ -80,6 +82,7 @@ class PointwiseLoss:
     d2_range: tuple[float, float] = (-math.inf, math.inf)
     gauss_newton: Scalar | None = None
     targets: str = "real"
+    least: float = -math.inf
 
     def __post_init__(self) -> None:
         for field in ("value", "d1", "d2", "gauss_newton"):
@@ -136,7 +139,13 @@ def _logistic_d2(z, y):
 
 
 LOGISTIC = PointwiseLoss(
-    "logistic", _logistic_value, _logistic_d1, _logistic_d2, (0.0, 0.25), targets="sign"
+    "logistic",
+    _logistic_value,
+    _logistic_d1,
+    _logistic_d2,
+    (0.0, 0.25),
+    targets="sign",
+    least=0.0,
 )
 """log(1 + exp(-y z)), y = -1 or +1."""
 
@@ -156,7 +165,9 @@ def _squared_d2(z, y):
     return 1.0
 
 
-SQUARED = PointwiseLoss("squared", _squared_value, _squared_d1, _squared_d2, (1.0, 1.0))
+SQUARED = PointwiseLoss(
+    "squared", _squared_value, _squared_d1, _squared_d2, (1.0, 1.0), least=0.0
+)
 """(z - y)**2 / 2."""
 
 
@@ -203,6 +214,7 @@ SIGMOID_SQUARED = PointwiseLoss(
     (-0.12021, 0.15411),
     _sigmoid_gauss_newton,
     targets="unit",
+    least=0.0,
 )
 """(sigmoid(z) - y)**2, y in [0, 1]; not convex."""
 
@@ -246,6 +258,7 @@ TANH_SQUARED = PointwiseLoss(
     (-1.9234, 2.4650),
     _tanh_gauss_newton,
     targets="interval",
+    least=0.0,
 )
 """(tanh(z) - y)**2, y in [-1, 1]; not convex."""
 
@@ -282,7 +295,7 @@ def link_squared(
     def gauss_newton(z, y):
         return 2.0 * h1(z) * h1(z)
 
-    return PointwiseLoss(name, value, d1, d2, d2_range, gauss_newton)
+    return PointwiseLoss(name, value, d1, d2, d2_range, gauss_newton, least=0.0)
 
 
 # Robust losses of the residual r = z - y. Their Gauss-Newton weight is the IRLS weight
@@ -311,7 +324,9 @@ def huber(delta: float = 1.345) -> PointwiseLoss:
         a = abs(z - y)
         return 1.0 if a <= delta else delta / a
 
-    return PointwiseLoss(f"huber({delta:g})", value, d1, d2, (0.0, 1.0), weight)
+    return PointwiseLoss(
+        f"huber({delta:g})", value, d1, d2, (0.0, 1.0), weight, least=0.0
+    )
 
 
 @functools.cache
@@ -336,7 +351,9 @@ def pseudo_huber(delta: float = 1.345) -> PointwiseLoss:
         u = (z - y) / delta
         return 1.0 / math.sqrt(1.0 + u * u)
 
-    return PointwiseLoss(f"pseudo-huber({delta:g})", value, d1, d2, (0.0, 1.0), weight)
+    return PointwiseLoss(
+        f"pseudo-huber({delta:g})", value, d1, d2, (0.0, 1.0), weight, least=0.0
+    )
 
 
 @functools.cache
@@ -365,7 +382,7 @@ def tukey(c: float = 4.685) -> PointwiseLoss:
         u = min(abs(z - y) / c, 1.0)
         return (1.0 - u * u) * (1.0 - u * u)
 
-    return PointwiseLoss(f"tukey({c:g})", value, d1, d2, (-0.8, 1.0), weight)
+    return PointwiseLoss(f"tukey({c:g})", value, d1, d2, (-0.8, 1.0), weight, least=0.0)
 
 
 # Poisson with the log link: exp(z) - y z, y >= 0. No bound of the curvature. The
@@ -449,6 +466,7 @@ class SoftmaxLoss:
     convex: ClassVar[bool] = True
     curvature_bound: ClassVar[float] = 0.5
     """Two classes that share the mass: the largest eigenvalue of diag(p) - p p'."""
+    least: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         K = self.n_classes
