@@ -54,7 +54,8 @@ class Columns:
     ----------
     scale, shift : ndarray of shape (n_raw,)
         Of the columns of the stored array. ``shift`` other than 0 needs the intercept,
-        otherwise it would change the model.
+        otherwise it would change the model. A column of scale 0 is zero: its
+        coefficient is, and nothing of what it holds is used.
     intercept : bool
         Whether a column of ones follows.
     """
@@ -80,6 +81,11 @@ class Columns:
     def _shifted(self) -> bool:
         return bool(np.any(self.shift))
 
+    @cached_property
+    def _dead(self) -> NDArray[np.intp]:
+        """Columns of scale 0."""
+        return np.flatnonzero(self.scale == 0.0)
+
     def to_raw(self, w: Array) -> tuple[Array, Any]:
         """Coefficients of the stored columns and the constant of the prediction.
 
@@ -94,7 +100,8 @@ class Columns:
     def from_raw(self, coef: Array, constant: float = 0.0) -> Array:
         """Inverse of `to_raw`."""
         w = np.zeros(self.n_params)
-        w[: len(self.scale)] = coef / self.scale
+        used = self.scale != 0.0
+        w[: len(self.scale)][used] = coef[used] / self.scale[used]
         if self.intercept:
             w[-1] = constant + self.shift @ coef
         return w
@@ -104,6 +111,9 @@ class Columns:
         g = np.empty((*raw.shape[:-1], self.n_params))
         if self._shifted:
             raw = raw - np.multiply.outer(total, self.shift)
+        if len(self._dead):  # sums of huge entries may have overflowed
+            raw = raw.copy()
+            raw[..., self._dead] = 0.0
         np.multiply(raw, self.scale, out=g[..., : len(self.scale)])
         if self.intercept:
             g[..., -1] = total

@@ -397,7 +397,9 @@ class Rows(ABC):
         pairs = self._sum(block, shape[0] * shape[1], cost=8 * m)
         if sparse:
             scale = np.append(self.columns.scale, 1.0)[:d]
-            pairs *= np.outer(scale, scale)[np.tril_indices(d)][:, None]
+            factors = np.outer(scale, scale)[np.tril_indices(d)]
+            pairs[factors == 0.0] = 0.0  # where sums of huge entries have overflowed
+            pairs *= factors[:, None]
         H = np.empty((m, d, m, d))
         j, k = np.tril_indices(d)
         for a, b, column in zip(*np.tril_indices(m), pairs.T, strict=True):
@@ -735,39 +737,48 @@ class CSRRows(Rows):
 
         full = fill_symmetric(self._sum(block, (d + 1) ** 2), self.n_params)
         scale = np.append(self.columns.scale, 1.0)[: self.n_params]
+        dead = scale == 0.0  # where sums of huge entries may have overflowed
+        full[dead], full[:, dead] = 0.0, 0.0
         full *= scale
         full *= scale[:, None]
         return full
 
     def _row(self, index: int) -> Array:
-        return np.zeros(self._n_raw)
+        row: Array = self._X[index : index + 1].toarray()[0].astype(np.float64)
+        row[~np.isfinite(row)] = 0.0
+        return row
 
     def _moments(self, weights: Array, center: Array) -> Array:
         kernel = linear.column_sums()
 
         def block(lo: int, hi: int) -> Array:
-            out = np.zeros((2, self._n_raw))
+            out = np.zeros((4, self._n_raw))
             for x, start, stop, part in self._pieces(lo, hi):
-                kernel(x, start, stop, weights[part], out)
+                kernel(x, start, stop, weights[part], center, out)
             return out
 
-        first, second = self._sum(block, 2 * self._n_raw)
-        total = weights.sum()
-        second = second - 2.0 * center * first + total * center * center
-        return np.stack([first - total * center, second])
+        first, second, mass, count = self._sum(block, 4 * self._n_raw)
+        # The entries that are not stored; exactly none in a column without them.
+        zeros = np.where(count == self.n_rows, 0.0, weights.sum() - mass)
+        return np.stack([first - zeros * center, second + zeros * center * center])
 
     def row_norms(self) -> Array:
         out = np.empty(self.n_rows)
         kernel = linear.row_norms(sparse=True)
         scale, shift = self.columns.scale, self.columns.shift
+        # ||D (x - m)||^2 = ||D x||^2 - 2 x'D^2 m + ||D m||^2 keeps the rows sparse; the
+        # terms of a column far from 0 would cancel, but such a column has no zeros.
+        base = shift
+        if np.any(shift):
+            stored = np.bincount(self._X.indices, minlength=self._n_raw)
+            base = np.where(stored == self.n_rows, 0.0, shift)
 
         def block(lo: int, hi: int) -> None:
             for x, start, stop, part in self._pieces(lo, hi):
-                kernel(x, start, stop, shift, scale, out[part])
+                kernel(x, start, stop, shift, base, scale, out[part])
 
         self._run(block)
-        # ||D (x - m)||^2 = ||D x||^2 - 2 x'D^2 m + ||D m||^2 keeps the rows sparse.
-        out += (scale * shift) @ (scale * shift) + self.columns.intercept
+        out += (scale * base) @ (scale * base) + self.columns.intercept
         return out
 
     @property

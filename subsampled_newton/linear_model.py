@@ -37,7 +37,9 @@ Indices = NDArray[np.intp]
 FORMED_MAX_PARAMS = 3000
 """A Hessian is never formed above this: 72 MB, and a Cholesky factorisation of 1 s."""
 FREE_MAX_PARAMS = 50
-"""Parameters without a ridge for which a dual point is looked for: intercepts."""
+"""Columns without a ridge with which a dual point is looked for: intercepts."""
+FREE_MAX_SYSTEM = 1000
+"""Their parameters, those of all classes: equations that are solved."""
 FEW_ELEMENTS = 1 << 16
 """Numbers that are copied without a thought."""
 MAX_CORRECTIONS = 30
@@ -47,12 +49,14 @@ FORMED_SPEED = 16
 that many times faster, per operation, than fused products run."""
 
 
-def dual_rows(n: int, p: int, n_free: int) -> int:
+def dual_rows(n: int, p: int, n_free: int, columns: int) -> int:
     """Rows that are copied to look for a dual point; 0 where none is looked for.
 
-    ``n_free`` of the p parameters have no ridge.
+    ``n_free`` of the p parameters, ``columns`` for each prediction, have no ridge.
     """
-    if not 0 < n_free <= min(FREE_MAX_PARAMS, p - 1):
+    if not 0 < n_free <= min(FREE_MAX_SYSTEM, p - 1):
+        return 0
+    if n_free * columns > FREE_MAX_PARAMS * p:
         return 0
     few = min(512, FEW_ELEMENTS // p)
     return min(n, max(1, few, min(4096, n // 16)))
@@ -238,7 +242,7 @@ class LinearModel(FiniteSum):
         if not self.convex:
             return 0
         n_free = int(np.sum(self.l2 == 0.0))
-        return dual_rows(self.n_samples, self.n_params, n_free)
+        return dual_rows(self.n_samples, self.n_params, n_free, self.rows.n_params)
 
     def suboptimality_bound(self, point: Point) -> float:
         """Guaranteed bound of ``F(w) - min F`` at a point, up to rounding errors of g.
@@ -250,10 +254,21 @@ class LinearModel(FiniteSum):
         at most ``sum_j g~_j**2 / (2 l2_j) - g_U't``: the losses of these rows are
         convex, so that theirs is at most t times the change of ``g_U``. Costs less than
         a read of the rows.
+
+        Never above ``F(w)`` less the least value of the loss, where that is known; inf
+        without a penalty, or for a loss that is not convex.
         """
+        if not (self.convex and np.any(self.l2 > 0.0)):
+            return math.inf
+        if self.bound_rows == 0:
+            bound = super().suboptimality_bound(point)
+        else:
+            bound = self._dual_bound(point)
+        return float(np.fmin(bound, point.value - self.loss.least))
+
+    def _dual_bound(self, point: Point) -> float:
+        """The bound from a dual point near by."""
         size, n = self.bound_rows, self.n_samples
-        if size == 0:
-            return super().suboptimality_bound(point)
         penalised = self.l2 > 0.0
         free = np.flatnonzero(~penalised)
         # Evenly spaced: some rows of every kind, and no random numbers.
@@ -268,6 +283,7 @@ class LinearModel(FiniteSum):
         rounding = 4.0 * EPS * length[free % len(length)] * slope
         close = np.maximum(rounding, 1e-9 * np.max(np.abs(gradient[free])))
         moved: Array = gradient
+        own = part.unit_predictions(free % len(length))
         base = t = step = np.zeros(len(free))
         best = math.inf
         for _ in range(MAX_CORRECTIONS):  # Newton's method for g~_U = 0
@@ -277,10 +293,9 @@ class LinearModel(FiniteSum):
                 step = 0.5 * step
             else:
                 base, best = t, norm
-                hessian = part.hessian_at(z, share / size, "hessian")
-                columns = [hessian.product(e)[free] for e in _units(free, len(w))]
+                H = part.curvature_of(z, share / size, own, free)
                 try:
-                    step = np.asarray(np.linalg.solve(np.array(columns), -left))
+                    step = np.asarray(np.linalg.solve(H, -left))
                 except np.linalg.LinAlgError:
                     break
                 if np.all(np.abs(left) <= close):
@@ -294,6 +309,27 @@ class LinearModel(FiniteSum):
             z, _, after = part.evaluate(there)
             moved = gradient + share * (after - before)
         return math.inf
+
+    def unit_predictions(self, columns: Indices) -> Array:
+        """Predictions where one coefficient is one, for each distinct column."""
+        distinct = np.unique(columns)
+        out = np.empty((len(distinct), self.n_samples))
+        for k, j in enumerate(distinct):
+            unit = np.zeros(self.rows.n_params)
+            unit[j] = 1.0
+            out[k] = self.rows.matvec(unit)
+        return out
+
+    def curvature_of(
+        self, z: Array, factor: float, own: Array, parameters: Indices
+    ) -> Array:
+        """Hessian without the ridge in some parameters.
+
+        ``own`` are the `unit_predictions` of their columns.
+        """
+        h = factor * self.rows.pointwise(self.loss.d2, z, self.y, self.weights)
+        H: Array = (own * h) @ own.T
+        return H
 
     def slope_size(self, z: Array) -> float:
         """Root mean square of the derivatives of the losses at predictions."""
@@ -486,10 +522,6 @@ class _ValueTrial:
     def point(self) -> LinearPoint:
         """The point, evaluated afresh: rounding of the line does not accumulate."""
         return self.problem.at(self.w)
-
-
-def _units(indices: Indices, size: int) -> list[Array]:
-    return [np.eye(1, size, int(j))[0] for j in indices]
 
 
 def _compare(loss: PointwiseLoss, still: PointwiseLoss, y: Any) -> None:

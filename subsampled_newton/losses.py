@@ -75,6 +75,8 @@ class PointwiseLoss:
         What ``y`` may be; checked when a problem is made.
     formula : str, default ""
         The loss as ``help`` shows it.
+    least : float, default -inf
+        A number that no value of the loss is below, for bounds of what is left to gain.
 
     Examples
     --------
@@ -94,6 +96,7 @@ class PointwiseLoss:
     gauss_newton: Scalar | None = None
     targets: str = "real"
     formula: str = ""
+    least: float = -math.inf
 
     def __post_init__(self) -> None:
         for field in ("value", "d1", "d2", "gauss_newton"):
@@ -200,6 +203,7 @@ LOGISTIC = PointwiseLoss(
     (0.0, 0.25),
     targets="sign",
     formula="log(1 + exp(-y z)), y = -1 or +1",
+    least=0.0,
 )
 """log(1 + exp(-y z)), y = -1 or +1."""
 
@@ -226,6 +230,7 @@ SQUARED = PointwiseLoss(
     _squared_d2,
     (1.0, 1.0),
     formula="(z - y)**2 / 2",
+    least=0.0,
 )
 """(z - y)**2 / 2."""
 
@@ -298,6 +303,7 @@ SIGMOID_SQUARED = PointwiseLoss(
     _sigmoid_gauss_newton,
     targets="unit",
     formula="(sigmoid(z) - y)**2, y in [0, 1]; not convex",
+    least=0.0,
 )
 """(sigmoid(z) - y)**2, y in [0, 1]; not convex."""
 
@@ -342,6 +348,7 @@ TANH_SQUARED = PointwiseLoss(
     _tanh_gauss_newton,
     targets="interval",
     formula="(tanh(z) - y)**2, y in [-1, 1]; not convex",
+    least=0.0,
 )
 """(tanh(z) - y)**2, y in [-1, 1]; not convex."""
 
@@ -388,6 +395,7 @@ def link_squared(
         d2_range,
         gauss_newton,
         formula="(h(z) - y)**2 for a link h",
+        least=0.0,
     )
 
 
@@ -428,6 +436,7 @@ def _huber(delta: float) -> PointwiseLoss:
         (0.0, 1.0),
         weight,
         formula="r**2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond; r = z - y",
+        least=0.0,
     )
 
 
@@ -464,6 +473,7 @@ def _pseudo_huber(delta: float) -> PointwiseLoss:
         (0.0, 1.0),
         weight,
         formula="delta**2 (sqrt(1 + (r / delta)**2) - 1), r = z - y",
+        least=0.0,
     )
 
 
@@ -504,6 +514,7 @@ def _tukey(c: float) -> PointwiseLoss:
         (-0.8, 1.0),
         weight,
         formula="c**2 (1 - (1 - min(|r| / c, 1)**2)**3) / 6, r = z - y; not convex",
+        least=0.0,
     )
 
 
@@ -589,6 +600,7 @@ class SoftmaxLoss:
     convex: ClassVar[bool] = True
     curvature_bound: ClassVar[float] = 0.5
     """Two classes that share the mass: the largest eigenvalue of diag(p) - p p'."""
+    least: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         check_count("n_classes", self.n_classes, 2)

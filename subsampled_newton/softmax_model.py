@@ -36,6 +36,7 @@ from subsampled_newton.problem import Curvature, FiniteSum, as_ridge
 __all__ = ["SoftmaxModel"]
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 
 class SoftmaxModel(LinearModel):
@@ -133,6 +134,19 @@ class SoftmaxModel(LinearModel):
         change -= self.rows.class_probabilities(z)
         change *= u
         return float(self.weights @ np.sum(change, axis=0)) / len(z[0])
+
+    def curvature_of(
+        self, z: Array, factor: float, own: Array, parameters: Indices
+    ) -> Array:
+        P, h, d = self.rows.class_probabilities(z), self.weights * factor, len(own)
+        m = len(P) - 1
+        H = np.empty((m, d, m, d))
+        for j, k in np.ndindex(d, d):
+            hP = P * (h * own[j] * own[k])
+            D = np.diag(hP.sum(axis=1)) - hP @ P.T  # sum_i h_i (diag(p_i) - p_i p_i')
+            half = self.parameters(D).reshape(m, -1)
+            H[:, j, :, k] = self.parameters(half.T).reshape(m, m)
+        return H.reshape(m * d, m * d)
 
     def slope_size(self, z: Array) -> float:
         return 1.0

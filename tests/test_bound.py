@@ -12,11 +12,13 @@ from subsampled_newton import (
     Columns,
     LinearModel,
     LogisticRegression,
+    PointwiseLoss,
     SoftmaxModel,
     SubsampledNewton,
     as_rows,
     minimize,
 )
+from subsampled_newton.sampling import full
 
 
 def random_problem(seed):
@@ -95,8 +97,14 @@ def test_nothing_is_known_without_a_penalty_or_of_other_losses():
     X, y = np.zeros((20_000, 1)), np.repeat([-1.0, 1.0], 10_000)
     rows = as_rows(X).with_columns(Columns(np.ones(1), np.zeros(1), intercept=True))
     far = LinearModel(LOGISTIC, rows, y, l2=[1.0, 0.0])
-    assert far.suboptimality_bound(far.at([0.0, 9.0])) == math.inf
-    assert far.suboptimality_bound(far.at([0.0, 0.01])) < math.inf
+    # The loss is nowhere negative: F(w) itself is a bound.
+    assert far.suboptimality_bound(far.at([0.0, 9.0])) == far.at([0.0, 9.0]).value
+    assert far.suboptimality_bound(far.at([0.0, 0.01])) < 1e-2
+    own = PointwiseLoss(
+        "own", LOGISTIC.value, LOGISTIC.d1, LOGISTIC.d2, (0.0, 0.25), targets="sign"
+    )
+    unknown = LinearModel(own, rows, y, l2=[1.0, 0.0])
+    assert unknown.suboptimality_bound(unknown.at([0.0, 9.0])) == math.inf
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
@@ -109,3 +117,37 @@ def test_fits_with_an_intercept_have_a_finite_bound(n_classes):
     # After the last iterate the result counts it, by at most what it copies.
     assert model.result_.passes >= model.history_["passes"][-1]
     assert model.diagnose(X, y).suboptimality_bound < 1e-10
+
+
+def test_no_bound_is_above_what_is_there_to_gain():
+    for seed in range(210):
+        problem = random_problem(seed)
+        rng = np.random.default_rng(seed)
+        for size in (0.0, 1.0, 30.0):
+            point = problem.at(size * rng.standard_normal(problem.n_params))
+            assert 0.0 <= problem.suboptimality_bound(point) <= point.value, seed
+
+
+@pytest.mark.parametrize("free", [[], [0], [0, 2]])
+def test_curvature_of_the_free_parameters_is_a_block_of_the_hessian(free, rng):
+    X = rng.standard_normal((40, 3))
+    rows = as_rows(X).with_columns(Columns(np.ones(3), np.zeros(3), intercept=True))
+    l2 = np.append(np.ones(3), 0.0)
+    l2[free] = 0.0
+    for problem in (
+        LinearModel(LOGISTIC, rows, np.sign(X[:, 0]), l2=l2),
+        SoftmaxModel(rows, rng.integers(0, 5, 40), n_classes=5, l2=l2),
+    ):
+        w = rng.standard_normal(problem.n_params)
+        point, parameters = problem.at(w), np.flatnonzero(problem.l2 == 0.0)
+        own = problem.unit_predictions(parameters % 4)
+        H = problem.curvature_of(point.z, 1.0 / 40, own, parameters)
+        expected = point.hessian(full(40)).dense()[np.ix_(parameters, parameters)]
+        np.testing.assert_allclose(H, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_many_classes_with_an_intercept_have_a_finite_bound():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((600, 2)), np.arange(600) % 60
+    model = LogisticRegression(alpha=1e-2).fit(X, y)
+    assert 0.0 <= model.result_.suboptimality_bound < 1e-10

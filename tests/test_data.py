@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from subsampled_newton import LOGISTIC, Columns, as_rows
-from subsampled_newton.data import GRAM_MAX_PARAMS, DenseRows, Work
+from subsampled_newton.data import GRAM_MAX_PARAMS, Work
 
 N, D = 37, 5
 
@@ -339,10 +339,10 @@ def test_evaluation_of_columns_far_from_zero_keeps_its_digits(far, rng):
     assert np.linalg.norm(gradient - expected) <= 1e-9 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("name", ["C", "Fortran"])
-def test_deviation_of_columns_far_from_zero_keeps_its_digits(name, rng):
-    X = np.array(rng.standard_normal((500, 3)) + 1e9, order=name[0])
-    mean, deviation = as_rows(X).column_moments(np.ones(500))
+@pytest.mark.parametrize("make", [np.array, np.asfortranarray, sp.csr_array])
+def test_deviation_of_columns_far_from_zero_keeps_its_digits(make, rng):
+    X = rng.standard_normal((500, 3)) + 1e9
+    mean, deviation = as_rows(make(X)).column_moments(np.ones(500))
     np.testing.assert_allclose(mean, X.mean(axis=0), rtol=1e-15)
     np.testing.assert_allclose(deviation, X.std(axis=0), rtol=1e-9)
 
@@ -350,9 +350,21 @@ def test_deviation_of_columns_far_from_zero_keeps_its_digits(name, rng):
 def test_row_norms_far_from_zero_keep_their_digits(far):
     rows, deviation = far
     expected = 1.0 + np.sum(deviation**2, axis=1)
-    # Sparse rows stay sparse, hence the squares of 1e6 cancel: a score needs no more.
-    atol = 1e-12 if isinstance(rows, DenseRows) else 5e-3
-    np.testing.assert_allclose(rows.row_norms(), expected, rtol=1e-12, atol=atol)
+    np.testing.assert_allclose(rows.row_norms(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_column_of_scale_zero_is_zero(rng):
+    X = rng.standard_normal((30, 2))
+    X[:, 1] = 1e308  # its sums overflow
+    columns = Columns(np.array([2.0, 0.0]), np.array([0.5, 0.0]), intercept=True)
+    w, r = rng.standard_normal(3), np.ones(30)
+    expected = 2.0 * (X[:, 0] - 0.5) * w[0] + w[2]
+    for make in (np.array, np.asfortranarray, sp.csr_array):
+        rows = as_rows(make(X)).with_columns(columns)
+        np.testing.assert_allclose(rows.matvec(w), expected, rtol=1e-12)
+        assert rows.rmatvec(r)[1] == rows.hess_vec(r, w)[1] == 0.0
+        assert not np.any(rows.gram(r)[1])
+        assert columns.from_raw(np.array([3.0, 7.0]), 1.0)[1] == 0.0
 
 
 def test_float32_data_are_summed_in_float64():

@@ -582,6 +582,43 @@ def test_huge_finite_values_are_fitted_not_called_infinite():
     assert abs(model.result_.value - reference.result_.value) < 1e-12
 
 
+@pytest.mark.parametrize("make", [np.array, np.asfortranarray, sp.csr_array])
+@pytest.mark.parametrize("value", [0.1, -3.3e9, 1e12 / 3, 1e300])
+def test_a_constant_column_is_none_beside_an_intercept(make, value):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 3))
+    y = np.digitize(X[:, 0] + rng.standard_normal(200), [-0.5, 0.5])
+    Z = X.copy()
+    Z[:, 1] = value
+    for C in (1e4, np.inf):
+        for t in (y, y > 0):
+            model = LogisticRegression(C=C).fit(make(Z), t)
+            without = LogisticRegression(C=C).fit(X[:, [0, 2]], t)
+            assert model.result_.converged
+            assert not np.any(model.coef_[:, 1])
+            np.testing.assert_allclose(
+                model.coef_[:, [0, 2]], without.coef_, rtol=1e-6, atol=1e-7
+            )
+
+
+@pytest.mark.parametrize("offset", [1e7, 1e9])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_sparse_columns_far_from_zero_are_fitted_as_dense_ones(offset, n_classes):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 3))
+    y = np.argmax(X[:, :n_classes] + rng.gumbel(size=(400, n_classes)), axis=1)
+    Z = X.copy()
+    Z[:, 1] += offset
+    reference = LogisticRegression(C=1.0).fit(Z - [0.0, offset, 0.0], y)
+    model = LogisticRegression(C=1.0).fit(sp.csr_array(Z), y)
+    assert model.result_.converged
+    # Predictions are rounded to eps times the offset.
+    assert abs(model.result_.value - reference.result_.value) < 4e-16 * offset
+    single = LogisticRegression(C=1.0, solver="saga", max_iter=3, random_state=0)
+    with pytest.warns(ConvergenceWarning):  # reads single rows, which stay sparse
+        single.fit(sp.csr_array(Z), y)
+
+
 # Least squares of a sigmoid.
 
 

@@ -149,6 +149,9 @@ SOLVERS: dict[str, Solver] = {
 
 SMALL = 20_000
 """Rows below which sampling saves less than its overhead."""
+FAR = 1e5
+"""Means of sparse columns over their deviation above which they are centred: a Gram
+matrix would keep fewer than six digits of the column."""
 MATRIX = "an array (n_samples, n_features) of finite real numbers"
 LONGEST = 300
 """Characters of an error."""
@@ -228,6 +231,16 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _by_name(self, name: str) -> Solver | None:
         """Solver of a name; None for ``"auto"``."""
         return SOLVERS.get(name)
+
+    @property
+    def _shifts_sparse(self) -> bool:
+        """Whether the solver takes centred sparse rows: not if it reads single ones."""
+        solver = self.solver
+        if isinstance(solver, str):
+            solver = SOLVERS.get(solver)
+        if isinstance(solver, SampledStart):
+            solver = solver.solver
+        return not isinstance(solver, SAG | SAGA | SVRG | SDCA | SGD | DualStartNewton)
 
     def _assured(self, problem: LinearModel, result: Result) -> Result:
         """Result of which a small gradient means a small error."""
@@ -696,12 +709,17 @@ def weighted(
 
 
 def equilibrated(
-    rows: Rows, weights: Array, fit_intercept: bool, l2: float
+    rows: Rows,
+    weights: Array,
+    fit_intercept: bool,
+    l2: float,
+    sparse_shift: bool = True,
 ) -> tuple[Rows, Array]:
     """Rows whose columns have size one, and small means unless that made them dense.
 
     Also returns the ridge weights of their coefficients that amount to ``l2`` on those
-    of the given columns. The weights are positive.
+    of the given columns. The weights are positive. With ``sparse_shift`` sparse columns
+    very far from zero are centred: their products are as slow as those of dense rows.
     """
     with quiet(over="ignore", invalid="ignore"):
         mean, deviation = rows.column_moments(weights)
@@ -709,16 +727,24 @@ def equilibrated(
         # If it is finite, it is too large for sums of squares.
         mean, deviation = np.zeros(rows.n_params), _largest(rows.on_host())
     # A mean of half the deviation costs no digit, and columns that are mostly zero, as
-    # those of categories, stay so: the kernels skip zeros.
-    centred = np.abs(mean) > 0.5 * deviation
-    centred &= fit_intercept and rows.layout is not CSR
+    # those of categories, stay so: the kernels skip zeros. What is sparse stays so.
+    ratio, exact = 0.5, True
+    if rows.layout is CSR:
+        exact = rows.device_bytes == 0  # deviations there are differences of squares
+        ratio = FAR if sparse_shift and exact else np.inf
+    with quiet(over="ignore", invalid="ignore"):
+        centred = fit_intercept & (np.abs(mean) > ratio * deviation)
     size = np.where(centred, deviation, np.hypot(mean, deviation))
-    constant = size <= 8 * np.finfo(np.float64).eps * np.abs(mean)
+    # With an intercept a constant column is none: its rounding would be noise that the
+    # intercept has to balance.
+    spread = deviation if fit_intercept and exact else size
+    constant = spread <= 8 * np.finfo(np.float64).eps * np.abs(mean)
     # Powers of two: scaling is exact. Tiny columns: l2 * scale**2 must stay finite.
     exponent = np.round(np.log2(np.where(constant, 1.0, size)))
     scale = np.exp2(np.minimum(-exponent, 480.0))
-    shift = np.where(centred, mean, 0.0)
+    shift = np.where(centred & ~constant, mean, 0.0)
     ridge = np.append(l2 * scale**2, np.zeros(int(fit_intercept)))
+    scale[constant] = 0.0
     return rows.with_columns(Columns(scale, shift, intercept=fit_intercept)), ridge
 
 
@@ -762,6 +788,7 @@ def _choose(problem: LinearModel) -> Solver:
         on_host = isinstance(problem.rows, DenseRows | CSRRows)  # single rows are read
         if (
             on_host
+            and not (problem.rows.layout is CSR and np.any(problem.rows.columns.shift))
             and problem.loss is LOGISTIC
             and np.all(problem.l2[: d - intercept] > 0.0)
         ):

@@ -162,7 +162,9 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         with quiet(), use_threads(self.n_jobs):
             rows, codes, weights = weighted(X, codes, weights, self.device)
             l2 = self._ridge_weight(weights)
-            rows, ridge = equilibrated(rows, weights, self.fit_intercept, l2)
+            rows, ridge = equilibrated(
+                rows, weights, self.fit_intercept, l2, self._shifts_sparse
+            )
             columns, K = rows.columns, len(self.classes_)
             raw = self._last_solution((1 if K == 2 else K, X.shape[1]))
             problem = self._problem(rows, codes, ridge, weights)

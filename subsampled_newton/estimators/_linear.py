@@ -116,6 +116,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
                     weights,
                     self.fit_intercept,
                     self._penalty() / weights.sum(),
+                    self._shifts_sparse,
                 )
                 for k, target in enumerate(targets.T):
                     last = None

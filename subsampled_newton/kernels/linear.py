@@ -133,17 +133,23 @@ def column_moments(column_major: bool):
 
 @functools.cache
 def column_sums():
-    """Kernel that adds ``sum_i s_i x_ij`` and ``sum_i s_i x_ij**2`` of a CSR matrix."""
+    """Kernel that adds sums over the stored entries of a CSR matrix to ``out`` (4, d).
+
+    ``sum_i s_i (x_ij - c_j)``, its squares, ``sum_i s_i``, and their number.
+    """
 
     @compiled()
-    def column_sums_kernel(x, lo, hi, s, out):
+    def column_sums_kernel(x, lo, hi, s, center, out):
         data, indices, indptr = x
-        first, second = out[0], out[1]
+        first, second, mass, count = out[0], out[1], out[2], out[3]
         for i in range(lo, hi):
             for k in range(np.uintp(indptr[i]), np.uintp(indptr[i + 1])):
                 j, value = np.uintp(indices[k]), np.float64(data[k])
-                first[j] += s[i] * value
-                second[j] += s[i] * value * value
+                deviation = value - center[j]
+                first[j] += s[i] * deviation
+                second[j] += s[i] * deviation * deviation
+                mass[j] += s[i]
+                count[j] += 1.0
 
     return column_sums_kernel
 
@@ -152,19 +158,21 @@ def column_sums():
 def row_norms(sparse: bool):
     """Kernel that fills ``out[i] = sum_j ((x_ij - shift_j) scale_j)**2``.
 
-    That of a CSR matrix sums ``(x_ij - shift_j)**2 - shift_j**2``, scaled: what a row
-    has beyond the norm of ``shift``, which all share.
+    That of a CSR matrix sums ``(x_ij - shift_j)**2 - base_j**2``, scaled: what a row
+    has beyond the norm of ``base``, which all share.
     """
     if sparse:
 
         @compiled()
-        def row_norms_kernel(x, lo, hi, shift, scale, out):
+        def row_norms_kernel(x, lo, hi, shift, base, scale, out):
             data, indices, indptr = x
             for i in range(lo, hi):
                 total = 0.0
                 for k in range(np.uintp(indptr[i]), np.uintp(indptr[i + 1])):
                     j, value = np.uintp(indices[k]), np.float64(data[k])
-                    total += value * (value - 2.0 * shift[j]) * scale[j] * scale[j]
+                    value -= shift[j]
+                    square = (value - base[j]) * (value + base[j])
+                    total += square * scale[j] * scale[j]
                 out[i] = total
 
     else:

@@ -117,7 +117,7 @@ class Sizes(NamedTuple):
             rows.buffer_bytes,
             rows.single_rows_bytes,
             rows.gathered_bytes,
-            dual_rows(rows.n_rows, p, models * more) if bound else 0,
+            dual_rows(rows.n_rows, p, models * more, columns) if bound else 0,
             on_device=rows.device_bytes > 0,
         )
 

@@ -177,7 +177,7 @@ class Samples:
             part = order[start : start + self.chunk]
             kernel(self.x, self.columns, factor, self.table, part, u, dual)
         self.count(len(order))
-        solution: Array = u / scale
+        solution: Array = np.divide(u, scale, out=np.zeros_like(u), where=scale != 0.0)
         return solution
 
     @property
