@@ -58,11 +58,15 @@ class Columns:
         coefficient is, and nothing of what it holds is used.
     intercept : bool
         Whether a column of ones follows.
+    noise : ndarray of shape (n_params,), optional
+        Root mean square that the rounding of the stored numbers may have in the columns
+        of the parameters; 0 where they are exact. Default: not known, none assumed.
     """
 
     scale: Array
     shift: Array
     intercept: bool
+    noise: Array | None = None
 
     def __post_init__(self) -> None:
         d = len(np.atleast_1d(real_array("scale", self.scale)))

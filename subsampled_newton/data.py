@@ -112,6 +112,11 @@ class Rows(ABC):
         yield slice(0, self.n_rows), self
 
     @property
+    def dtype(self) -> Any:
+        """Type of the stored numbers."""
+        return self._arrays[0].dtype
+
+    @property
     def buffer_bytes(self) -> int:
         """Bytes of the buffer through which a thread reads the rows; 0 if none."""
         return 0

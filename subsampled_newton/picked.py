@@ -74,6 +74,10 @@ class PickedRows(Rows):
         return self._rows.row_bytes
 
     @property
+    def dtype(self) -> Any:
+        return self._rows.dtype
+
+    @property
     def buffer_bytes(self) -> int:
         return self._rows.buffer_bytes
 

@@ -328,7 +328,7 @@ def test_the_bad_gradient_spoils_our_solvers_too(method):
 
 @pytest.mark.parametrize("method", ["precondition", "iterative"])
 def test_the_bad_factor_spoils_our_solvers_too(monkeypatch, method):
-    def by_gram(F, l2, size=None):
+    def by_gram(F, l2, size=None, noise=None):
         whitener = _whitener.Whitener.from_gram(F[:, :-1].T @ F[:, :-1])
         return whitener, whitener.step(-F[:, :-1].T @ F[:, -1])
 

@@ -126,6 +126,10 @@ class CudaRows(Rows):
         # Shared by all views of the same rows, made when it is first needed.
         self._by_columns = [] if by_columns is None else by_columns
 
+    @property
+    def dtype(self) -> Any:
+        return self._dtype
+
     def take(self, rows: NDArray[np.intp]) -> Rows:
         self.work.rows_read += len(rows)
         if self.layout is CSR or not self._x:

@@ -23,6 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 import sklearn
 from numpy.typing import NDArray
+from scipy.linalg import LinAlgWarning
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -79,6 +80,7 @@ from subsampled_newton.solvers._memory import REMEDY, Sizes, affordable, needs
 from subsampled_newton.solvers._polish import assured
 from subsampled_newton.solvers._result import Result
 from subsampled_newton.solvers._sizes import Growing
+from subsampled_newton.solvers._whitener import DEPENDENT
 from subsampled_newton.solvers.cubic import CubicRegularization
 from subsampled_newton.solvers.dual_start import DualStartNewton
 from subsampled_newton.solvers.gradient import GradientDescent
@@ -267,6 +269,8 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         """Set what tells how the fit went, and warn when it did not converge."""
         self.result_ = result.detached()
         self.history_ = result.trace.as_dict()
+        if DEPENDENT in result.note:
+            warnings.warn(result.note, LinAlgWarning, stacklevel=4)
         if not result.converged:
             warnings.warn(
                 f"{result.status.name}: {result.message} (gradient norm "
@@ -745,7 +749,18 @@ def equilibrated(
     shift = np.where(centred & ~constant, mean, 0.0)
     ridge = np.append(l2 * scale**2, np.zeros(int(fit_intercept)))
     scale[constant] = 0.0
-    return rows.with_columns(Columns(scale, shift, intercept=fit_intercept)), ridge
+    # Whatever is left of a column, its numbers are rounded as they were stored.
+    rounding = _unit_rounding(rows.dtype) * np.hypot(mean, deviation) * scale
+    noise = np.append(np.nan_to_num(rounding), np.zeros(int(fit_intercept)))
+    columns = Columns(scale, shift, fit_intercept, noise)
+    return rows.with_columns(columns), ridge
+
+
+def _unit_rounding(dtype: Any) -> float:
+    """Relative spacing of numbers of a type; integers are exact."""
+    # PyTorch has no names.
+    name = getattr(dtype, "name", str(dtype)).rpartition(".")[2]
+    return float(np.finfo(name).eps) if "float" in name else 0.0
 
 
 def _largest(rows: Rows) -> Array:

@@ -256,7 +256,8 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
 
     Minimizes ``sum_i s_i (y_i - x_i'w - b)**2``, as scikit-learn does, on columns that
     are centred and of equal size. With dependent columns the coefficients are those of
-    the smallest norm on these columns, and ``rank_`` says so.
+    the smallest norm on these columns, and ``rank_`` says so. Columns that only the
+    rounding of the data as given tells apart are dependent: a warning names them.
 
     Parameters
     ----------
@@ -296,7 +297,8 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
     intercept_ : float or ndarray of shape (n_targets,)
         Intercept b.
     rank_ : int
-        Rank of the centred columns; None if the solver does not tell.
+        Rank of the centred columns, up to the rounding of the data; None if the solver
+        does not tell.
     condition_ : float
         Condition number of the columns that count, centred and of norm one: an
         estimate; nan if the solver does not tell. Relative errors of y and X grow by it

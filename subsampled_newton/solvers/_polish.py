@@ -34,7 +34,12 @@ from subsampled_newton.solvers._driver import State, run
 from subsampled_newton.solvers._memory import memory_needed
 from subsampled_newton.solvers._result import Result, Status, Trace
 from subsampled_newton.solvers._verdict import COARSE, STUCK, TOLERATED
-from subsampled_newton.solvers._whitener import EPS, Whitener
+from subsampled_newton.solvers._whitener import (
+    EPS,
+    Whitener,
+    dependence,
+    largest_noise,
+)
 from subsampled_newton.subproblems._step import Step
 
 __all__ = [
@@ -55,6 +60,8 @@ REACH = 0.5
 small decrement means nothing for rows where the Newton step goes farther."""
 LARGEST_FACTORISATION = 2e10
 """Multiplications up to which a QR factorisation takes seconds."""
+DOUBTFUL_STEPS = 50
+"""Most steps where columns are dependent up to the rounding of the data."""
 LARGEST_COPY = 2e7
 """Numbers in the rows of several classes, which are put side by side."""
 
@@ -102,6 +109,16 @@ class FactoredNewton:
         whitener = _whitener(problem, point)
         if whitener is None:
             return replace(state, outcome=Status.NON_FINITE)
+        if whitener.doubtful is not None and not state.note:
+            # Another solver may have gone far where nothing is known.
+            columns = problem.rows.columns
+            note = dependence(whitener, columns.n_params, columns.intercept)
+            return replace(
+                state,
+                point=problem.at(whitener.inside(point.w)),
+                iteration=state.iteration + 1,
+                note=note,
+            )
         gradient = point.gradient
         decrement = 0.5 * float(np.sum(whitener.whiten(gradient) ** 2))
         state = replace(
@@ -133,10 +150,28 @@ def _whitener(problem: LinearModel, point: LinearPoint) -> Whitener | None:
     H = point.hessian(full(problem.n_samples)).dense()
     if np.all(np.isfinite(H)):
         with contextlib.suppress(np.linalg.LinAlgError):
-            whitener = Whitener.from_gram(H, truncate=False)
+            noise = _noise(problem, point.z)
+            whitener = Whitener.from_gram(
+                H, truncate=False, noise=noise, ridge=problem.l2
+            )
             if whitener.triangle is not None:
                 return whitener
     return curvature_factor(problem, point)
+
+
+def _noise(problem: LinearModel, z: Array) -> Array | None:
+    """Rounding of the data in the columns of `curvature_factor`, at predictions."""
+    noise, weights = problem.rows.columns.noise, np.asarray(problem.weights)
+    if noise is None:
+        return None
+    if isinstance(problem, SoftmaxModel):
+        P = np.asarray(problem.rows.class_probabilities(z))
+        blocks = len(P) - 1
+        h = weights * (1.0 - np.sum(P * P, axis=0)) / blocks
+        noise = np.tile(noise, blocks)
+    else:
+        h = np.asarray(problem.curvature_sizes(z))
+    return math.sqrt(float(np.mean(h))) * noise
 
 
 def curvature_factor(
@@ -152,6 +187,7 @@ def curvature_factor(
     else:
         h = rows.pointwise(problem.loss.d2, point.z, problem.y, problem.weights)
         R = triangular_factor(rows, np.sqrt(np.asarray(h) / n))
+    data = R
     if ridge:
         R = np.vstack([R, np.diag(np.sqrt(problem.l2))[problem.l2 > 0.0]])
     if not np.all(np.isfinite(R)):
@@ -159,7 +195,9 @@ def curvature_factor(
     size = np.linalg.norm(R, axis=0)
     size[size == 0.0] = 1.0
     R = upper_factor(R / size)
-    return Whitener.from_triangle(np.asfortranarray(R), size)
+    noise = _noise(problem, point.z)
+    plain = data / size if ridge and np.any(problem.l2) else None
+    return Whitener.from_triangle(np.asfortranarray(R), size, noise, plain)
 
 
 def softmax_rows(problem: SoftmaxModel, point: LinearPoint) -> Array:
@@ -187,7 +225,8 @@ def assured(problem: LinearModel, result: Result, *, tol: float, polish: int) ->
     The gradient norm bounds what is left to gain by ``||g||**2 / (2 mu)``, mu the
     smallest eigenvalue of the Hessian: enough for all but nearly flat objectives. For
     those the Newton decrement decides. Where it is too large, or the run ended without
-    success, `FactoredNewton` goes on for at most ``polish`` steps.
+    success, `FactoredNewton` goes on for at most ``polish`` steps; whatever they are
+    where columns are dependent up to the rounding of the data, which it sets apart.
     """
     n, d = problem.n_samples, problem.n_params
     if not (np.all(np.isfinite(result.w)) and math.isfinite(result.value)):
@@ -233,10 +272,21 @@ def assured(problem: LinearModel, result: Result, *, tol: float, polish: int) ->
         return so_far
     assert more.checkpoint is not None
     state = more.checkpoint.state
+    if state.note and not polish:  # what the solver has found is rounding
+        polish = DOUBTFUL_STEPS
+        more = run(
+            problem,
+            FactoredNewton(0.1 * TOLERATED),
+            result.w,
+            tol=0.0,
+            max_iter=polish,
+        )
     if polish:
         if more.n_iter == 0 and result.converged:
             return counted(result)
-        return _joined(so_far, more)
+        joined = _joined(so_far, more)
+        small = joined.gradient_norm <= tol or not joined.converged
+        return joined if small else replace(joined, status=Status.PRECISION)
     # nan from a factor that is not finite: nothing is known.
     more_left = max(state.decrement, result.value - more.value)
     if more_left <= 10.0 * left and result.status in ENDS:
@@ -266,7 +316,9 @@ def _steep(problem: LinearModel, result: Result, allowed: float) -> bool:
     farthest = math.sqrt(float(np.max(part.rows.row_norms())))
     mu = farthest * result.gradient_norm / REACH
     mu = max(mu, square / allowed) if allowed > 0.0 else math.inf
-    least = mu / float(np.min(size)) ** 2 + rounding
+    noise = _noise(part, z)
+    doubt = 0.0 if noise is None else largest_noise(noise, size) ** 2
+    least = max(mu / float(np.min(size)) ** 2, doubt) + rounding
     if least < 1.0 and _positive_definite(H, least):
         return True
     values, vectors = np.linalg.eigh(H)
@@ -280,7 +332,7 @@ def _steep(problem: LinearModel, result: Result, allowed: float) -> bool:
     point = part.at(result.w)
     assert isinstance(point, LinearPoint)
     whitener = curvature_factor(part, point)
-    if whitener is None:
+    if whitener is None or whitener.doubtful is not None:
         return False
     with quiet(all="ignore"):
         decrement = float(np.sum(whitener.whiten(result.gradient) ** 2))
@@ -340,5 +392,5 @@ def _joined(first: Result, second: Result) -> Result:
         checkpoint=replace(second.checkpoint, records=records),
         memory_bytes=max(first.memory_bytes, second.memory_bytes),
         device_bytes=max(first.device_bytes, second.device_bytes),
-        note=first.note,
+        note=f"{first.note} {second.note}".strip(),
     )

@@ -31,7 +31,7 @@ from subsampled_newton.parameters import check_number
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.solvers._driver import State
 from subsampled_newton.solvers._result import Status
-from subsampled_newton.solvers._whitener import EPS, Whitener
+from subsampled_newton.solvers._whitener import EPS, Whitener, dependence
 
 __all__ = [
     "LeastSquaresState",
@@ -145,7 +145,11 @@ def refine(
     rtol: float,
     beta: float = 0.0,
 ) -> LeastSquaresState:
-    """Make w the first anchor."""
+    """Make w the first anchor, without what the factor gives no weight."""
+    w = whitener.inside(w)
+    columns = problem.rows.columns
+    note = dependence(whitener, columns.n_params, columns.intercept)
+    state = replace(state, note=note)
     zero = np.zeros_like(w)
     refinement = Refinement(
         whitener, inner, beta, w, zero, math.nan, zero, zero, zero, math.inf, math.inf

@@ -101,6 +101,7 @@ class DirectLeastSquares:
     ) -> LeastSquaresState:
         """Factor; solve, if the factor is that of QR; make the result the anchor."""
         n, w = problem.n_samples, state.point.w
+        noise = problem.rows.columns.noise
         state = replace(state, hessian_rows=n)
         if self.method != "qr":
             gram = problem.rows.gram(problem.weights / n)
@@ -109,14 +110,16 @@ class DirectLeastSquares:
                 return replace(state, outcome=Status.NON_FINITE)
             strict = self.method == "cholesky"
             with contextlib.suppress(np.linalg.LinAlgError):
-                whitener = Whitener.from_gram(gram, truncate=strict)
+                whitener = Whitener.from_gram(
+                    gram, truncate=strict, noise=noise, ridge=problem.l2
+                )
                 if strict or whitener.rank == len(gram):
                     return refine(
                         problem, state, w, whitener, inner="direct", rtol=self.rtol
                     )
         scale = np.sqrt(np.asarray(problem.weights) / n)
         F = triangular_factor(problem.rows, scale, np.asarray(problem.y))
-        factor, solution = factored(F, problem.l2)
+        factor, solution = factored(F, problem.l2, noise=noise)
         if factor is None:
             return replace(state, outcome=Status.NON_FINITE)
         if np.any(w):

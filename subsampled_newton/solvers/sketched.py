@@ -179,16 +179,17 @@ class SketchedLeastSquares:
     ) -> LeastSquaresState:
         """Draw a sketch; make its solution the anchor, or the start if it is not 0."""
         scale = np.sqrt(np.asarray(problem.weights) / problem.n_samples)
+        noise = problem.rows.columns.noise
         S = self._draw(problem, scale, state.sketch_size, rng)
         F = S.sketch(problem.rows, scale, np.asarray(problem.y))
-        whitener, w = factored(F, problem.l2)
+        whitener, w = factored(F, problem.l2, noise=noise)
         if whitener is None:
             return replace(state, outcome=Status.NON_FINITE)
         if whitener.rank < problem.n_params:
             # Which solution is the smallest must not depend on the draw.
             diagonal = problem.rows.gram_diagonal(scale**2) + problem.l2
             size = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
-            whitener, w = factored(F, problem.l2, size)
+            whitener, w = factored(F, problem.l2, size, noise)
             assert whitener is not None
         state = replace(state, hessian_rows=len(F))
         if self.method == "solve":
