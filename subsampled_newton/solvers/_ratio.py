@@ -102,6 +102,7 @@ class RatioSolver(ABC):
     max_inner: int = 250
     eps_h: float | None = 1e-4
     paper_compat: bool = False
+    perturbation: float = 0.0
 
     def __post_init__(self) -> None:
         as_size_rule(self.hessian_sample)
@@ -118,6 +119,9 @@ class RatioSolver(ABC):
             raise ValueError(
                 f"max_inner must be an integer >= 1, got {self.max_inner!r}"
             )
+        noise = self.perturbation
+        if not (isinstance(noise, int | float) and 0.0 <= noise < math.inf):
+            raise ValueError(f"perturbation must be a number >= 0, got {noise!r}")
         if self.eps_h is not None:
             _check_between("eps_h", self.eps_h, 0.0, math.inf)
 
@@ -151,6 +155,16 @@ class RatioSolver(ABC):
     @abstractmethod
     def enlarged(self, size: float) -> float:
         """Size after a step too short to be seen in F."""
+
+    def krylov_start(self, gradient: Array, rng: np.random.Generator) -> Array | None:
+        """First vector of Lanczos' method; None for the gradient."""
+        norm = float(np.linalg.norm(gradient))
+        if self.perturbation == 0.0 or not 0.0 < norm < math.inf:
+            return None
+        noise = rng.standard_normal(len(gradient))
+        noise *= self.perturbation * norm / float(np.linalg.norm(noise))
+        start: Array = gradient + noise
+        return start
 
     def accepts(self, ratio: float) -> bool:
         """Whether a step of this ratio is taken."""

@@ -41,7 +41,7 @@ class CubicRegularization(RatioSolver):
     Parameters
     ----------
     hessian_sample, sampling, curvature, gradient_sample, adaptive_gradient, very_good,
-    good, max_inner, eps_h
+    good, max_inner, eps_h, perturbation
         As in `TrustRegion`.
     paper_compat : bool, default False
         No allowance for rounding in the ratio, sigma not lowered to the norm of the
@@ -130,7 +130,13 @@ class CubicRegularization(RatioSolver):
             return cauchy_point(H.matvec, g, sigma=size)
         H.prepare(min(self.max_inner, len(g)))
         return lanczos_cubic(
-            H.matvec, g, sigma=size, rtol=0.01, max_iter=self.max_inner, rng=rng
+            H.matvec,
+            g,
+            sigma=size,
+            rtol=0.01,
+            max_iter=self.max_inner,
+            rng=rng,
+            start=self.krylov_start(g, rng),
         )
 
     def along_negative_curvature(
