@@ -263,7 +263,7 @@ KINDS = {
 
 NAMES = {
     "> 0": "radius sigma sigma_min smoothness eps_h k0 mu c rank step_size C",
-    ">= 0": "alpha",
+    ">= 0": "alpha perturbation",
     "limit": "tol max_passes max_time eps_g",
     "in (0, 1)": "theta1 theta2 gradient_rate c1 c2 shrink very_good good "
     "gradient_sample ema_decay eps delta rtol",

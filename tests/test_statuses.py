@@ -372,3 +372,29 @@ def test_advice_on_curves_is_not_that_of_linear_models():
 
 def growth(p, x):
     return p[0] * math.exp(-p[1] * x[0])
+
+
+@pytest.mark.parametrize("make", [TrustRegion, CubicRegularization])
+def test_perturbed_start_finds_curvature_orthogonal_to_the_gradient(make):
+    lost = {0.0: 0, 0.01: 0}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        values = np.sort(rng.standard_normal(30))
+        values[0] = -abs(values[0]) - rng.random()
+        U = np.linalg.qr(rng.standard_normal((30, 30)))[0]
+        b = rng.standard_normal(30)
+        b -= U[:, 0] * (U[:, 0] @ b)
+        problem = Quadratic((U * values) @ U.T, b)
+        size = {"radius": 30.0} if make is TrustRegion else {"sigma": 0.01}
+        exact = minimize(problem, make(1.0, **size), max_iter=1)
+        for noise in lost:
+            solver = make(1.0, subproblem="lanczos", perturbation=noise, **size)
+            result = minimize(problem, solver, max_iter=1, seed=seed)
+            lost[noise] += result.value > 0.95 * exact.value  # both below 0
+    assert lost[0.0] > 30
+    assert lost[0.01] <= 4
+
+
+def test_bad_perturbations_are_named():
+    with pytest.raises(ValueError, match="perturbation must be a number >= 0, got -1"):
+        TrustRegion(perturbation=-1)

@@ -117,6 +117,7 @@ class RatioSolver(ABC):
     max_inner: int = 250
     eps_h: float | None = 1e-4
     paper_compat: bool = False
+    perturbation: float = 0.0
 
     def __post_init__(self) -> None:
         as_size_rule(self.hessian_sample)
@@ -136,6 +137,7 @@ class RatioSolver(ABC):
         check_number("eps_h", self.eps_h, "> 0", optional=True)
         check_one_of("adaptive_gradient", self.adaptive_gradient, GRADIENT_RULES)
         check_flag("paper_compat", self.paper_compat)
+        check_number("perturbation", self.perturbation, ">= 0")
 
     @staticmethod
     @abstractmethod
@@ -167,6 +169,16 @@ class RatioSolver(ABC):
     @abstractmethod
     def enlarged(self, size: float) -> float:
         """Size after a step too short to be seen in F."""
+
+    def krylov_start(self, gradient: Array, rng: np.random.Generator) -> Array | None:
+        """First vector of Lanczos' method; None for the gradient."""
+        norm = float(np.linalg.norm(gradient))
+        if self.perturbation == 0.0 or not 0.0 < norm < math.inf:
+            return None
+        noise = rng.standard_normal(len(gradient))
+        noise *= self.perturbation * norm / float(np.linalg.norm(noise))
+        start: Array = gradient + noise
+        return start
 
     def accepts(self, ratio: float) -> bool:
         """Whether a step of this ratio is taken."""

@@ -41,7 +41,7 @@ class CubicRegularization(RatioSolver):
     Parameters
     ----------
     hessian_sample, sampling, curvature, gradient_sample, very_good, good, max_inner, \
-eps_h
+eps_h, perturbation
         As in `TrustRegion`.
     adaptive_gradient : bool or "inverse-step", default True
         True: as in `TrustRegion`. ``"inverse-step"``: the gradient sample is in inverse
@@ -166,7 +166,13 @@ eps_h
                 H.matvec, g, sigma=size, n_products=self.max_inner, rng=rng
             )
         return lanczos_cubic(
-            H.matvec, g, sigma=size, rtol=0.01, max_iter=self.max_inner, rng=rng
+            H.matvec,
+            g,
+            sigma=size,
+            rtol=0.01,
+            max_iter=self.max_inner,
+            rng=rng,
+            start=self.krylov_start(g, rng),
         )
 
     def model_curvature(self, step: Step, slope: float, size: float) -> float:

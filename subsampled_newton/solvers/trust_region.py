@@ -73,6 +73,12 @@ class TrustRegion(RatioSolver):
         whether it was reached or not and is divided after a rejection whatever the
         step; no allowance for rounding in the ratio; gradient samples of at most ten
         times the first; Steihaug's method to a relative residual of 1e-9.
+    perturbation : float >= 0, default 0
+        Lanczos' method starts from the gradient g plus a random vector of this times
+        its norm, as in the published codes: with 0.01 it finds nearly always negative
+        curvature that is orthogonal to g, the hard case, at about three times the
+        products, with 1 always. From g alone a step may miss it, though the certificate
+        at the end does not.
     radius : float, default 10.0
         First radius. It follows the steps from there on, but decides which of several
         minimizers of a non-convex objective is found.
@@ -146,7 +152,13 @@ class TrustRegion(RatioSolver):
                 H.matvec, g, radius=size, rtol=rtol, max_iter=self.max_inner
             )
         return lanczos_trust_region(
-            H.matvec, g, radius=size, rtol=0.01, max_iter=self.max_inner, rng=rng
+            H.matvec,
+            g,
+            radius=size,
+            rtol=0.01,
+            max_iter=self.max_inner,
+            rng=rng,
+            start=self.krylov_start(g, rng),
         )
 
     def along_negative_curvature(

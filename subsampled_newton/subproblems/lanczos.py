@@ -73,7 +73,9 @@ def lanczos_trust_region(
     -------
     Step
         ``inner_iterations`` products; ``multiplier`` nu; status "converged" inside the
-        ball, "boundary" on the sphere, "max_iter", or "inconsistent": a product was not
+        ball, "boundary" on the sphere: the minimizer in the Krylov space, which is that
+        of the model unless the space of g misses the bottom eigenvectors (then only
+        ``start`` makes sure); "max_iter", or "inconsistent": a product was not
         finite, the step is the last one before it.
 
     Raises
