@@ -693,6 +693,8 @@ def checked_weights(sample_weight: Any, X: Any) -> Array:
                 many = sample_weight.ndim > 0
                 came = f"dtype {sample_weight.dtype}" if many else shown(given)
                 raise TypeError(f"got {came}")
+            if sample_weight.ndim > 1:
+                raise ValueError(f"got shape {sample_weight.shape}")
         weights: Array = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
