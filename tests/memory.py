@@ -27,6 +27,8 @@ SHAPES = {  # rows, columns, entries of a row if sparse, type, classes
     "sparse tall": (200_000, 500, 10, np.float64, 2),
     "sparse wide": (5_000, 50_000, 50, np.float64, 2),
     "softmax": (60_000, 40, None, np.float64, 5),
+    "uint8": (400_000, 50, None, np.uint8, 2),
+    "strided": (200_000, 50, None, np.float64, 2),
 }
 LEAST_SQUARES = ("cholesky", "qr", "sketch", "iterative-sketch")
 NOT_HERE = ("heavy-ball",)  # needs a quadratic
@@ -59,13 +61,19 @@ def data_of(shape: str, part: float = 1.0) -> tuple[object, np.ndarray]:
     n, d, entries, dtype, n_classes = SHAPES[shape]
     n, rng = int(part * n), np.random.default_rng(0)
     if entries is None:
-        X = rng.standard_normal((n, d), dtype=dtype)
+        floating = np.dtype(dtype).kind == "f"
+        X = rng.standard_normal((n, d), dtype=dtype if floating else np.float64)
+        if not floating:
+            X = np.clip(64.0 * X + 128.0, 0.0, 255.0).astype(dtype)
+        if shape == "strided":
+            X = np.repeat(X, 2, axis=1)[:, ::2]
     else:
         indices = rng.integers(d, size=n * entries).astype(np.int32)
         starts = np.arange(0, n * entries + 1, entries, dtype=np.int32)
         X = sp.csr_array((rng.standard_normal(n * entries), indices, starts), (n, d))
         X.sum_duplicates()
-    Z = X @ (rng.standard_normal((d, n_classes)) / 5.0)
+    scale = 5.0 if shape != "uint8" else 320.0
+    Z = X @ (rng.standard_normal((d, n_classes)) / scale)
     return X, (Z + rng.gumbel(size=Z.shape)).argmax(axis=1)
 
 

@@ -52,7 +52,14 @@ def limit(monkeypatch):
     return lambda n_bytes: monkeypatch.setenv(LIMIT, str(n_bytes))
 
 
-PARTS = {"tall": 0.25, "float32": 0.1, "sparse tall": 0.25, "softmax": 0.25}
+PARTS = {
+    "tall": 0.25,
+    "float32": 0.1,
+    "sparse tall": 0.25,
+    "softmax": 0.25,
+    "uint8": 0.1,
+    "strided": 0.25,
+}
 CASES = [(shape, "auto") for shape in SHAPES] + [
     ("tall", "newton"),
     ("tall", "sag"),
