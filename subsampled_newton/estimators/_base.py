@@ -534,8 +534,9 @@ def refuse_parameters(estimator: Any) -> None:
             f"{what} must be a name as 'auto' or 'lbfgs', or a solver object as "
             f"SubsampledNewton(). Got {shown(solver)} instead."
         )
-    for name, value in estimator.get_params(deep=False).items():
-        if is_array(value) and name != "start":
+    for name in estimator._parameter_constraints:
+        value = getattr(estimator, name)
+        if is_array(value) and name != "start":  # others compare entry by entry
             raise InvalidParameterError(
                 f"{name} must not be an array, got {shown(value)}"
             )
