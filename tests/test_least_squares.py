@@ -290,6 +290,23 @@ def test_published_iteration_is_the_formula():
         np.testing.assert_allclose(states[k + 1].point.w, expected, atol=1e-9)
 
 
+def test_published_iteration_goes_on_after_an_interruption():
+    A, b, _ = ill_conditioned(1e3, 1e-2)
+    problem, solver = LinearModel(SQUARED, A, b), published("momentum", 240)
+    whole = minimize(problem, solver, seed=0, tol=0.0)
+    half = minimize(problem, solver, seed=0, tol=0.0, max_iter=5)
+    again = minimize(problem, solver, tol=0.0, resume=half)
+    assert np.array_equal(whole.w, again.w)
+    assert (whole.n_iter, whole.passes) == (again.n_iter, again.passes)
+
+
+def test_published_iteration_is_for_the_iterative_method():
+    with pytest.raises(ValueError, match="iteration must be 'refined' unless method"):
+        SketchedLeastSquares(iteration="damped")
+    with pytest.raises(ValueError, match=r"iteration must be one of .* got 'fast'"):
+        SketchedLeastSquares("iterative", iteration="fast")
+
+
 def test_bad_variants_of_the_published_method(monkeypatch):
     """Controls that lose accuracy, run with the solver itself."""
     A, b, x = ill_conditioned(1e10, 1e-12)

@@ -22,6 +22,7 @@ from subsampled_newton import (
     TrustRegion,
     minimize,
 )
+from subsampled_newton.linear_model import LinearLine
 from subsampled_newton.sampling import chernoff_sample_size, uniform_sample_size
 from subsampled_newton.solvers._descent import descend
 from subsampled_newton.solvers._sizes import Evidence, Fixed
@@ -224,6 +225,15 @@ def test_spectral_rule_grows_in_every_solver_where_rows_are_unlike(rng, solver):
     result = minimize(problem, solver(Spectral(50)), seed=0, max_iter=100)
     assert result.status is Status.CONVERGED
     assert result.trace.hessian_rows.max() >= 400
+
+
+@pytest.mark.parametrize("solver", [SubsampledNewton, TrustRegion, CubicRegularization])
+def test_spectral_rule_survives_a_line_without_curvature(solver, monkeypatch):
+    """As the squared hinge has where all margins are large."""
+    monkeypatch.setattr(LinearLine, "curvature", lambda self: 0.0)
+    result = minimize(logistic(), solver(Spectral(0.1)), seed=0)
+    assert result.status is Status.CONVERGED
+    assert result.trace.hessian_rows.max() == 2000
 
 
 def test_direction_that_does_not_fit_its_model_is_refused():

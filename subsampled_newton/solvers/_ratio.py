@@ -353,7 +353,9 @@ class RatioSolver(ABC):
         if rule.uses_curvature and self._samples(problem, state):
             slope = float(state.model.gradient @ step.vector)
             of_model = self.model_curvature(step, slope, state.step_size)
-            ratio = of_model / line.curvature()
+            along = line.curvature()
+            # None at all where the losses of all rows are flat, as a squared hinge's.
+            ratio = of_model / along if along != 0.0 else math.inf
         limited = step.multiplier * norm * norm > LIMITED * step.model_decrease
         # Decreases that sampled gradients predict do not show what the Hessian did.
         limited = limited or state.rows is not None

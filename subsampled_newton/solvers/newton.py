@@ -236,8 +236,8 @@ class SubsampledNewton:
         rule, ratio = as_size_rule(self.hessian_sample), 1.0
         if rule.uses_curvature and sample.n_rows < part.n_samples:
             along = descent.line.curvature()
-            # No curvature at all where the losses of all rows are saturated.
-            ratio = model_curvature(slope, step) / along if along > 0.0 else math.inf
+            # None at all where the losses of all rows are flat, as a squared hinge's.
+            ratio = model_curvature(slope, step) / along if along != 0.0 else math.inf
         # Decreases that sampled gradients predict do not show what the Hessian did.
         decrement = math.nan if sampled else -slope
         known = math.isfinite(decrement) and math.isfinite(state.decrement)
