@@ -182,12 +182,14 @@ def compare_values(
     """
     plain, compared = getattr(function, "py_func", function), 0
     largest = float(np.max(np.abs(compiled), initial=0.0, where=np.isfinite(compiled)))
-    for args, value, place in zip(arguments, compiled, places, strict=True):
-        try:
-            with quiet(all="ignore"):
-                expected = plain(*args)
-        except Exception:  # an overflow, the root of a negative number
-            continue
+    results: list[Any] = []
+    with quiet(all="ignore"):
+        for args in arguments:
+            try:
+                results.append(plain(*args))
+            except Exception:  # an overflow, the root of a negative number
+                results.append(None)
+    for expected, value, place in zip(results, compiled, places, strict=True):
         if not isinstance(expected, _REAL) or not math.isfinite(expected):
             continue
         compared += 1
