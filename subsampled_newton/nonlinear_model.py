@@ -506,11 +506,16 @@ class NonlinearPoint:
         known = np.abs(self.w) > 0.0
         h = np.where(known, np.minimum(h, step * np.abs(self.w)), h)
         S = np.zeros((p.n_params, p.n_params))
-        for j in np.flatnonzero((h > 0.0) & (h < np.inf)):
-            e = np.zeros(p.n_params)
-            e[j] = h[j]
-            up, down = p.at(self.w + e), p.at(self.w - e)
-            S[j] = (up.jacobian - down.jacobian).T @ r / (up.w[j] - down.w[j])
+        used = np.flatnonzero(r)
+        pull = (np.sqrt(p.weights) * r)[used]
+        moved = np.flatnonzero((h > 0.0) & (h < np.inf))
+        for j in moved:
+            up, down = self.w.copy(), self.w.copy()
+            up[j] += h[j]
+            down[j] -= h[j]
+            change = p.evaluate(up)[1] - p.evaluate(down)[1]
+            S[j] = change[used].T @ pull / (up[j] - down[j])
+        p.work.rows_read += 2 * p.n_samples * len(moved)
         H: Array = self.factor.R.T @ self.factor.R + 0.5 * (S + S.T)
         return H
 

@@ -48,6 +48,16 @@ from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
 __all__ = ["NonlinearLeastSquares"]
 
 Array = NDArray[np.float64]
+_ADVICE = {  # where that for linear models does not help
+    Status.SMALL_STEP: (
+        "The steps have become too small to change the parameters, yet none decreases "
+        "the sum of squares as its model predicts. Start elsewhere, or fix a parameter."
+    ),
+    Status.NON_FINITE: (
+        "The function, its derivatives or the sum of squares are not finite numbers. "
+        "Start elsewhere, or bring targets nearer to 1."
+    ),
+}
 
 
 class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -339,8 +349,9 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         self.result_ = result
         self.history_ = result.trace.as_dict()
         if not result.converged:
+            message = _ADVICE.get(result.status, result.message)
             warnings.warn(
-                f"{result.status.name}: {result.message} (gradient norm "
+                f"{result.status.name}: {message} (gradient norm "
                 f"{result.gradient_norm:.2e} after {result.n_iter} iterations)",
                 ConvergenceWarning,
                 stacklevel=4,
