@@ -317,7 +317,7 @@ class LinearModel(FiniteSum):
         for k, j in enumerate(distinct):
             unit = np.zeros(self.rows.n_params)
             unit[j] = 1.0
-            out[k] = self.rows.matvec(unit)
+            out[k] = np.asarray(self.rows.matvec(unit))
         return out
 
     def curvature_of(
@@ -327,8 +327,8 @@ class LinearModel(FiniteSum):
 
         ``own`` are the `unit_predictions` of their columns.
         """
-        h = factor * self.rows.pointwise(self.loss.d2, z, self.y, self.weights)
-        H: Array = (own * h) @ own.T
+        d2 = self.rows.pointwise(self.loss.d2, z, self.y, self.weights)
+        H: Array = (own * (factor * np.asarray(d2))) @ own.T
         return H
 
     def slope_size(self, z: Array) -> float:

@@ -33,19 +33,22 @@ def used_rows(weights: Array) -> Indices | None:
 
     A weight that is 0 beside the largest, in float64, is none.
     """
+    largest = weights.max()
     with np.errstate(under="ignore"):
-        used = weights / weights.max() > 0.0
-    return None if np.all(used) else np.flatnonzero(used)
+        if weights.min() / largest > 0.0:
+            return None
+        return np.flatnonzero(weights / largest > 0.0)
 
 
 def pick(rows: Rows, kept: Indices) -> Rows:
-    """Return some of the rows, in a copy if it is small."""
-    if rows.device_bytes > 0 or len(kept) * rows.row_bytes <= PIECE:
-        with rows.work.uncounted():  # what it is for will be
-            part = rows.take(kept)
-        part.gathered_bytes = len(kept) * rows.row_bytes
-        return part
-    return PickedRows(rows, kept)
+    """Return some of the rows: in a copy if it is small, or on a device."""
+    n_bytes, on_host = len(kept) * rows.row_bytes, rows.device_bytes == 0
+    if on_host and n_bytes > PIECE:
+        return PickedRows(rows, kept)
+    with rows.work.uncounted():  # what it is for will be
+        part = rows.take(kept)
+    part.gathered_bytes = n_bytes * on_host
+    return part
 
 
 class PickedRows(Rows):

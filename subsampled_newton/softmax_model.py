@@ -138,8 +138,9 @@ class SoftmaxModel(LinearModel):
     def curvature_of(
         self, z: Array, factor: float, own: Array, parameters: Indices
     ) -> Array:
-        P, h, d = self.rows.class_probabilities(z), self.weights * factor, len(own)
-        m = len(P) - 1
+        P = np.asarray(self.rows.class_probabilities(z))
+        h = np.asarray(self.weights) * factor
+        m, d = len(P) - 1, len(own)
         H = np.empty((m, d, m, d))
         for j, k in np.ndindex(d, d):
             hP = P * (h * own[j] * own[k])

