@@ -119,6 +119,8 @@ SOLVERS: dict[str, Solver] = {
 
 SMALL = 20_000
 """Rows below which sampling saves less than its overhead."""
+TINY = 1e-150
+"""Numbers whose squares may underflow."""
 ALLOWED_TYPES = [np.float64, np.float32]
 
 
@@ -441,6 +443,8 @@ def equilibrated(
     rows = as_rows(X, device="cuda" if device == "cuda" else None)
     with quiet(over="ignore", invalid="ignore"):
         mean, deviation = rows.column_moments(weights)
+    if not on_device(X):
+        _correct_tiny(X, weights, mean, deviation)
     if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(deviation))):
         if on_device(X):
             X = host_array(X)
@@ -459,14 +463,28 @@ def equilibrated(
     constant = size <= 8 * np.finfo(np.float64).eps * np.abs(mean)
     # Powers of two: scaling is exact. Tiny columns: l2 * scale**2 must stay finite.
     exponent = np.round(np.log2(np.where(constant, 1.0, size)))
-    scale = np.exp2(np.minimum(-exponent, 480.0))
+    scale = np.exp2(np.minimum(-exponent, 480.0 if l2 else 1000.0))
     shift = np.where(centred, mean, 0.0)
-    ridge = np.append(l2 * scale**2, np.zeros(int(fit_intercept)))
+    penalty = l2 * scale**2 if l2 else np.zeros_like(scale)
+    ridge = np.append(penalty, np.zeros(int(fit_intercept)))
     # Whatever is left of a column, its numbers are rounded as they were stored.
     rounding = _unit_rounding(X) * np.hypot(mean, deviation) * scale
     noise = np.append(np.nan_to_num(rounding), np.zeros(int(fit_intercept)))
     columns = Columns(scale, shift, fit_intercept, noise)
     return rows.with_columns(columns), ridge
+
+
+def _correct_tiny(X: Any, weights: Array, mean: Array, deviation: Array) -> None:
+    """Set the moments of columns whose squares have underflowed."""
+    tiny = (np.abs(mean) < TINY) & (deviation < TINY)
+    for j in np.flatnonzero(tiny):
+        x = X[:, [j]].toarray().ravel() if sp.issparse(X) else np.asarray(X[:, j])
+        if not np.any(x):
+            continue
+        x = np.ldexp(x.astype(np.float64), 600)
+        center = np.average(x, weights=weights)
+        spread = np.sqrt(np.average((x - center) ** 2, weights=weights))
+        mean[j], deviation[j] = np.ldexp(center, -600), np.ldexp(spread, -600)
 
 
 def _unit_rounding(X: Any) -> float:

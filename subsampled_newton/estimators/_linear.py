@@ -151,10 +151,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
     ) -> None:
         """Add coefficients and intercept of the given columns for one target."""
         # Targets of mean 0 and unit size: then tol has no unit either.
-        mean = float(np.average(y, weights=weights)) if self.fit_intercept else 0.0
-        size = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
-        unit = float(np.exp2(np.round(np.log2(size))))
-        scaled = (y - mean) / unit
+        scaled, mean, unit = _in_units(y, weights, self.fit_intercept)
         problem = LinearModel(SQUARED, rows, scaled, l2=ridge, sample_weight=weights)
         w0 = None
         if start is not None:
@@ -399,6 +396,23 @@ class Ridge(LeastSquaresEstimator):
 
     def _penalty(self) -> float:
         return float(self.alpha)
+
+
+def _in_units(y: Array, weights: Array, centred: bool) -> tuple[Array, float, float]:
+    """Targets of unit size, their mean and their unit; no square is too large or small.
+
+    Powers of two: scaling is exact.
+    """
+    first = int(np.frexp(np.max(np.abs(y)))[1])
+    scaled = np.ldexp(y, -first)
+    mean = float(np.average(scaled, weights=weights)) if centred else 0.0
+    scaled = scaled - mean
+    largest = int(np.frexp(np.max(np.abs(scaled)))[1])
+    size = np.sqrt(np.average(np.ldexp(scaled, -largest) ** 2, weights=weights)) or 1.0
+    second = largest + int(np.round(np.log2(size)))
+    unit = float(np.ldexp(1.0, min(first + second, 1023)))
+    rest = min(first + second, 1023) - first
+    return np.ldexp(scaled, -rest), float(np.ldexp(mean, first)), unit
 
 
 def _refinement(result: Result) -> Refinement | None:
