@@ -24,6 +24,7 @@ from subsampled_newton.estimators._base import (
     equilibrated,
     validated,
 )
+from subsampled_newton.estimators._row_space import RowSpace, row_space
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
 from subsampled_newton.separation import separable
@@ -75,6 +76,9 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         self.device = device
         self.verbose = verbose
 
+    _reducible: ClassVar[bool] = False
+    """Whether the problem may be solved in coordinates of the row space."""
+
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array
     ) -> LinearModel:
@@ -125,7 +129,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             else:  # labels of these data and coefficients of others are no model
                 self.__dict__.pop("coef_", None)
             raise
-        self._finish(result)
+        self._finish(self.result_)
         return self
 
     def _prepared(
@@ -142,12 +146,21 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             if raw is not None:
                 pairs = zip(*raw, strict=True)
                 start = np.array([columns.from_raw(*pair) for pair in pairs])
+            space = None
+            if self._reducible and self.solver == "auto" and start is None:
+                space = row_space(rows, ridge, weights)
+            if space is not None:
+                rows, ridge = space.rows, space.ridge
             problem = self._problem(rows, codes, ridge, weights)
+            problem.space = space  # type: ignore[attr-defined]
         return problem, None if start is None else problem.parameters(start), l2
 
     def _keep(self, problem: LinearModel, result: Result) -> None:
         """Set what the fit has found, at once."""
         columns, W = problem.rows.columns, problem.coefficients(result.w)
+        space: RowSpace | None = getattr(problem, "space", None)
+        if space is not None:
+            columns, result = space, space.expanded(result)  # type: ignore[assignment]
         coef, intercept = zip(*(columns.to_raw(w) for w in W), strict=True)
         self.__dict__.update(
             coef_=np.array(coef),
@@ -284,6 +297,8 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
     >>> round(model.score(X, y), 3)
     0.958
     """
+
+    _reducible = True
 
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array

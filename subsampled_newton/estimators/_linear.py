@@ -23,6 +23,7 @@ from subsampled_newton.estimators._base import (
     equilibrated,
     validated,
 )
+from subsampled_newton.estimators._row_space import RowSpace, row_space
 from subsampled_newton.linear_model import LinearModel
 from subsampled_newton.losses import SQUARED
 from subsampled_newton.solvers._driver import Solver, minimize
@@ -103,14 +104,24 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
                     self._penalty() / weights.sum(),
                     self.device,
                 )
+                space = None
+                if self.solver == "auto":
+                    space = row_space(rows, ridge, weights)
+                if space is not None:  # where no start is needed
+                    rows, ridge, start = space.rows, space.ridge, None
                 for k, target in enumerate(targets.T):
                     last = None
                     if start is not None:
                         last = np.atleast_2d(start[0])[k], np.atleast_1d(start[1])[k]
                     self._fit_target(rows, target, weights, ridge, last, fits)
+                if space is not None:
+                    fits = [_expanded(fit, space) for fit in fits]
             self._keep(fits, y.ndim)
+            if space is not None and hasattr(self, "condition_"):
+                self.condition_ = space.condition
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and len(fits) == len(targets.T):
+            whole = len(fits) == len(targets.T) and fits[0].coef.size == X.shape[1]
+            if isinstance(error, KeyboardInterrupt) and whole:
                 self._keep(fits, y.ndim)
             else:  # coefficients of other data are no model of these
                 self.__dict__.pop("coef_", None)
@@ -396,6 +407,13 @@ class Ridge(LeastSquaresEstimator):
 
     def _penalty(self) -> float:
         return float(self.alpha)
+
+
+def _expanded(fit: _Fit, space: RowSpace) -> _Fit:
+    """The fit of the given columns, from that in the coordinates of the row space."""
+    v = np.append(fit.coef, [fit.intercept] * space.columns.intercept)
+    coef, constant = space.to_raw(v)
+    return _Fit(coef, float(constant), space.expanded(fit.result))
 
 
 def _in_units(y: Array, weights: Array, centred: bool) -> tuple[Array, float, float]:
