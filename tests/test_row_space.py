@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from sklearn import linear_model
 
 from subsampled_newton import LinearRegression, LogisticRegression, Ridge
@@ -85,3 +86,14 @@ def test_separable_classes_are_named_and_weightless_rows_have_no_say():
     model = Ridge().fit(far, y, weights)
     expected = Ridge().fit(X[3:], y[3:])
     np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-10)
+
+
+def test_sparse_data_with_many_columns_form_no_matrix():
+    rng = np.random.default_rng(0)
+    X = sp.random(3000, 800, 0.01, format="csr", random_state=0)
+    y = X @ rng.standard_normal(800) + 0.3 * rng.standard_normal(3000) > 0
+    model = LogisticRegression().fit(X, y)
+    assert model.result_.solver.linear_solver == "cg"
+    whole = LogisticRegression(solver="newton").fit(X, y)
+    assert model.result_.converged
+    np.testing.assert_allclose(model.coef_, whole.coef_, atol=1e-6)

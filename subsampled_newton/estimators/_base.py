@@ -119,6 +119,10 @@ SOLVERS: dict[str, Solver] = {
 
 SMALL = 20_000
 """Rows below which sampling saves less than its overhead."""
+PRODUCTS = 200
+"""Operations for each stored number that conjugate gradients may take in a step."""
+FIRM = 1e-6
+"""Ridge weight from which conjugate gradients need few products."""
 TINY = 1e-150
 """Numbers whose squares may underflow."""
 ALLOWED_TYPES = [np.float64, np.float32]
@@ -514,6 +518,12 @@ def _choose(problem: LinearModel) -> Solver:
         ):
             return DualStartNewton()
         return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
+    if isinstance(problem.rows, CSRRows) and problem.loss is not SQUARED:
+        # Products with so few numbers cost less than the factor of a matrix.
+        products = PRODUCTS * problem.rows.n_elements
+        firm = float(np.min(problem.l2[: d - intercept], initial=np.inf)) >= FIRM
+        if firm and not problem.outputs and 3 * products < d**3:
+            return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
     if not sampled or n <= 40 * d or problem.loss is SQUARED:
         return SubsampledNewton(1.0)
     return MultilevelNewton()
