@@ -723,6 +723,11 @@ class CSRRows(Rows):
         self.work.rows_read += len(rows)
         return CSRRows(self._X[rows], self.columns, self.work)
 
+    @property
+    def n_elements(self) -> int:
+        """Numbers that are stored."""
+        return int(self._X.nnz)
+
     def with_columns(self, columns: Columns) -> Rows:
         rows = CSRRows(self._X, columns, self.work)
         rows.gathered_bytes = self.gathered_bytes

@@ -535,7 +535,9 @@ def test_a_sketch_without_the_isometric_scale_is_wrong_beside_a_ridge(monkeypatc
     """Without a ridge the factor cancels; with one it changes the problem."""
     for scale in (1.0, 10.0):
         monkeypatch.setattr(
-            sketched, "factored", lambda F, *a, c=scale: _whitener.factored(c * F, *a)
+            sketched,
+            "factored",
+            lambda F, *a, c=scale, **kw: _whitener.factored(c * F, *a, **kw),
         )
         for l2 in (0.0, 1.0):
             problem = least_squares(n=2000, l2=l2)

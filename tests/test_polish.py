@@ -51,7 +51,8 @@ def test_default_reaches_the_minimum(n_classes, layout):
     free = LogisticRegression(C=np.inf)
     best = value(free.fit(good, y), good, y)
     model = LogisticRegression(C=np.inf).fit(layout(X), y)
-    assert model.result_.status.name == "CONVERGED"
+    small = model.result_.gradient_norm <= model.tol
+    assert model.result_.status.name == ("CONVERGED" if small else "PRECISION")
     assert value(model, X, y) == pytest.approx(best, rel=1e-6)
     # One run: the trace goes on.
     history = model.history_

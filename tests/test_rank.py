@@ -123,3 +123,31 @@ def test_classes_of_one_quantity_in_two_units(classes, solver, dtype):
     assert {w.category for w in caught} <= {LinAlgWarning}
     if dtype is np.float32:
         assert "Columns 0, 1 are dependent" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("solver", ["auto", "qr", "sketch", "newton", "lbfgs"])
+@pytest.mark.parametrize(
+    ("of_x", "of_y"), [(0, 515), (0, 1000), (0, -541), (-664, 0), (-960, 0), (531, 0)]
+)
+def test_units_beyond_the_range_of_squares(of_x, of_y, solver):
+    """Powers of two in X and y: coefficients and intercept change by them alone."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 3)) + 1.0
+    y = X @ [1.0, -2.0, 3.0] + 2.0 + 0.1 * rng.standard_normal(50)
+    expected = np.linalg.lstsq(np.column_stack([X, np.ones(50)]), y)[0]
+    model = LinearRegression(solver=solver).fit(np.ldexp(X, of_x), np.ldexp(y, of_y))
+    assert model.result_.converged
+    coef = np.ldexp(np.ldexp(model.coef_, -of_y), of_x)
+    np.testing.assert_allclose(coef, expected[:3], rtol=1e-6)
+    intercept = np.ldexp(model.intercept_, -of_y)
+    assert intercept == pytest.approx(expected[3], rel=1e-6)
+
+
+def test_standard_errors_of_an_exact_fit():
+    rng = np.random.default_rng(0)
+    X = 3.0 * rng.standard_normal((50, 2)) + 1e4
+    y = X @ [1.0, -2.0] + 2.0
+    model = LinearRegression().fit(X, y)
+    assert np.all(model.std_errors(X, y) < 1e-6)
+    with pytest.raises(ValueError, match="must be those of the fit"):
+        model.std_errors(X, 1.001 * y)

@@ -165,6 +165,12 @@ LABEL_BYTES = 25
 """Bytes for each label that is sorted, beside two copies of the labels."""
 PREDICTION_VECTORS = 4
 """Numbers for each prediction, probabilities with their exponentials included."""
+PRODUCTS = 200
+"""Operations for each stored number that conjugate gradients may take in a step."""
+FIRM = 1e-6
+"""Ridge weight from which conjugate gradients need few products."""
+TINY = 1e-150
+"""Numbers whose squares may underflow."""
 
 
 class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -730,6 +736,8 @@ def equilibrated(
     """
     with quiet(over="ignore", invalid="ignore"):
         mean, deviation = rows.column_moments(weights)
+    if rows.device_bytes == 0:
+        _correct_tiny(rows, weights, mean, deviation)
     if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(deviation))):
         # If it is finite, it is too large for sums of squares.
         mean, deviation = np.zeros(rows.n_params), _largest(rows.on_host())
@@ -748,15 +756,31 @@ def equilibrated(
     constant = spread <= 8 * np.finfo(np.float64).eps * np.abs(mean)
     # Powers of two: scaling is exact. Tiny columns: l2 * scale**2 must stay finite.
     exponent = np.round(np.log2(np.where(constant, 1.0, size)))
-    scale = np.exp2(np.minimum(-exponent, 480.0))
+    scale = np.exp2(np.minimum(-exponent, 480.0 if l2 else 1000.0))
     shift = np.where(centred & ~constant, mean, 0.0)
-    ridge = np.append(l2 * scale**2, np.zeros(int(fit_intercept)))
+    penalty = l2 * scale**2 if l2 else np.zeros_like(scale)
+    ridge = np.append(penalty, np.zeros(int(fit_intercept)))
     scale[constant] = 0.0
     # Whatever is left of a column, its numbers are rounded as they were stored.
     rounding = _unit_rounding(rows.dtype) * np.hypot(mean, deviation) * scale
     noise = np.append(np.nan_to_num(rounding), np.zeros(int(fit_intercept)))
     columns = Columns(scale, shift, fit_intercept, noise)
     return rows.with_columns(columns), ridge
+
+
+def _correct_tiny(rows: Rows, weights: Array, mean: Array, deviation: Array) -> None:
+    """Set the moments of columns whose squares have underflowed."""
+    tiny = np.flatnonzero((np.abs(mean) < TINY) & (deviation < TINY))
+    if len(tiny) == 0:
+        return
+    x = np.empty((rows.n_rows, len(tiny)))
+    for lo in range(0, rows.n_rows, CHUNK):
+        block = rows._block(lo, min(lo + CHUNK, rows.n_rows))[:, tiny]
+        x[lo : lo + CHUNK] = block.toarray() if sp.issparse(block) else block
+    x = np.ldexp(x, 600)
+    center = np.average(x, axis=0, weights=weights)
+    spread = np.sqrt(np.average((x - center) ** 2, axis=0, weights=weights))
+    mean[tiny], deviation[tiny] = np.ldexp(center, -600), np.ldexp(spread, -600)
 
 
 def _unit_rounding(dtype: Any) -> float:
@@ -812,6 +836,12 @@ def _choose(problem: LinearModel) -> Solver:
         ):
             return DualStartNewton()
         return NEWTON_CG
+    if isinstance(problem.rows, CSRRows) and problem.loss is not SQUARED:
+        # Products with so few numbers cost less than the factor of a matrix.
+        products = PRODUCTS * problem.rows.n_elements
+        firm = float(np.min(problem.l2[: d - intercept], initial=np.inf)) >= FIRM
+        if firm and not problem.outputs and 3 * products < d**3:
+            return NEWTON_CG
     if not sampled or n <= 40 * d or problem.loss is SQUARED:
         return SubsampledNewton(1.0)
     return MultilevelNewton()

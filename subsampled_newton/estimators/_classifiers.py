@@ -31,6 +31,7 @@ from subsampled_newton.estimators._base import (
     validated,
     weighted,
 )
+from subsampled_newton.estimators._row_space import RowSpace, row_space
 from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import LOGISTIC, SIGMOID_SQUARED
 from subsampled_newton.parameters import is_number, shown
@@ -77,6 +78,9 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
 
     _convex: ClassVar[bool] = True
 
+    _reducible: ClassVar[bool] = False
+    """Whether the problem may be solved in coordinates of the row space."""
+
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array
     ) -> LinearModel:
@@ -111,21 +115,21 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             If the fit needs more memory than is available, before it takes any.
         """
         X, y = validated(self, X, y)
-        problem, found = None, list[Result]()
+        problem, space, found = None, None, list[Result]()
         try:
-            problem, last = self._prepared(X, y, sample_weight)
+            problem, last, space = self._prepared(X, y, sample_weight)
             with quiet(), use_threads(self.n_jobs):
                 result = self._solved(problem, last, found)
-            self._keep(problem, result)
+            self._keep(problem, result, space)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and hasattr(error, "result"):
                 found.append(error.result)
             if problem is not None and found:
-                self._keep(problem, found[-1])
+                self._keep(problem, found[-1], space)
             else:  # labels of these data and coefficients of others are no model
                 self.__dict__.pop("coef_", None)
             raise
-        self._finish(result)
+        self._finish(self.result_)
         return self
 
     def _solved(
@@ -153,8 +157,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
 
     def _prepared(
         self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[LinearModel, Array | None]:
-        """Problem and last solution for checked data."""
+    ) -> tuple[LinearModel, Array | None, RowSpace | None]:
+        """Problem, last solution and, if the problem is in it, row space of the data."""
         self._require_labelled(X, y, 1)
         self.classes_, codes, weights = self._labelled(X, y, sample_weight)
         if len(self.classes_) > 2:
@@ -167,6 +171,11 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             )
             columns, K = rows.columns, len(self.classes_)
             raw = self._last_solution((1 if K == 2 else K, X.shape[1]))
+            space = None
+            if self._reducible and self.solver == "auto" and raw is None:
+                space = row_space(rows, ridge, weights)
+            if space is not None:
+                rows, ridge = space.rows, space.ridge
             problem = self._problem(rows, codes, ridge, weights)
             start = None
             if raw is not None:
@@ -174,7 +183,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
                     pairs = zip(*raw, strict=True)
                     W = np.array([columns.from_raw(*pair) for pair in pairs])
                     start = problem.parameters(W)
-        return problem, start
+        return problem, start, space
 
     def _require_labelled(self, X: Any, y: Any, outputs: int) -> None:
         """Refuse a fit of so many predictions per row that does not fit."""
@@ -186,10 +195,15 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             bound=bool(penalised and self._convex),
         )
 
-    def _keep(self, problem: LinearModel, result: Result) -> None:
+    def _keep(
+        self, problem: LinearModel, result: Result, space: RowSpace | None
+    ) -> None:
         """Set what the fit has found, at once."""
-        columns, W = problem.rows.columns, problem.coefficients(result.w)
-        coef, intercept = zip(*(columns.to_raw(w) for w in W), strict=True)
+        W = problem.coefficients(result.w)
+        to_raw = (space or problem.rows.columns).to_raw
+        coef, intercept = zip(*(to_raw(w) for w in W), strict=True)
+        if space is not None:
+            result = space.expanded(result)
         self.__dict__.update(
             coef_=np.array(coef),
             intercept_=np.array(intercept),
@@ -393,6 +407,8 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
         self.n_jobs = n_jobs
         self.device = device
         self.verbose = verbose
+
+    _reducible = True
 
     def _problem(
         self, rows: Rows, codes: NDArray[np.intp], ridge: Array, weights: Array

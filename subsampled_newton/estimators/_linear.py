@@ -29,6 +29,7 @@ from subsampled_newton.estimators._base import (
     validated,
     weighted,
 )
+from subsampled_newton.estimators._row_space import RowSpace, row_space
 from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import SQUARED
 from subsampled_newton.solvers._driver import Solver, minimize
@@ -118,14 +119,24 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
                     self._penalty() / weights.sum(),
                     self._shifts_sparse,
                 )
+                space = None
+                if self.solver == "auto":
+                    space = row_space(rows, ridge, weights)
+                if space is not None:  # where no start is needed
+                    rows, ridge, start = space.rows, space.ridge, None
                 for k, target in enumerate(targets.T):
                     last = None
                     if start is not None:
                         last = np.atleast_2d(start[0])[k], np.atleast_1d(start[1])[k]
                     self._fit_target(rows, target, weights, ridge, last, fits)
+                if space is not None:
+                    fits = [_expanded(fit, space) for fit in fits]
             self._keep(fits, y.ndim)
+            if space is not None and hasattr(self, "condition_"):
+                self.condition_ = space.condition
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and len(fits) == len(targets.T):
+            whole = len(fits) == len(targets.T) and fits[0].coef.size == X.shape[1]
+            if isinstance(error, KeyboardInterrupt) and whole:
                 self._keep(fits, y.ndim)
             else:  # coefficients of other data are no model of these
                 self.__dict__.pop("coef_", None)
@@ -166,10 +177,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
     ) -> None:
         """Add coefficients and intercept of the given columns for one target."""
         # Targets of mean 0 and unit size: then tol has no unit either.
-        mean = float(np.average(y, weights=weights)) if self.fit_intercept else 0.0
-        size = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
-        unit = float(np.exp2(np.round(np.log2(size))))
-        scaled = (y - mean) / unit
+        scaled, mean, unit = _in_units(y, weights, self.fit_intercept)
         problem = LinearModel(SQUARED, rows, scaled, l2=ridge, sample_weight=weights)
         w0 = None
         if start is not None:
@@ -446,6 +454,30 @@ class Ridge(LeastSquaresEstimator):
 
     def _penalty(self) -> float:
         return float(self.alpha)
+
+
+def _expanded(fit: _Fit, space: RowSpace) -> _Fit:
+    """The fit of the given columns, from that in the coordinates of the row space."""
+    v = np.append(fit.coef, [fit.intercept] * space.columns.intercept)
+    coef, constant = space.to_raw(v)
+    return _Fit(coef, float(constant), space.expanded(fit.result))
+
+
+def _in_units(y: Array, weights: Array, centred: bool) -> tuple[Array, float, float]:
+    """Targets of unit size, their mean and their unit; no square is too large or small.
+
+    Powers of two: scaling is exact.
+    """
+    first = int(np.frexp(np.max(np.abs(y)))[1])
+    scaled = np.ldexp(y, -first)
+    mean = float(np.average(scaled, weights=weights)) if centred else 0.0
+    scaled = scaled - mean
+    largest = int(np.frexp(np.max(np.abs(scaled)))[1])
+    size = np.sqrt(np.average(np.ldexp(scaled, -largest) ** 2, weights=weights)) or 1.0
+    second = largest + int(np.round(np.log2(size)))
+    unit = float(np.ldexp(1.0, min(first + second, 1023)))
+    rest = min(first + second, 1023) - first
+    return np.ldexp(scaled, -rest), float(np.ldexp(mean, first)), unit
 
 
 def _refinement(result: Result) -> Refinement | None:

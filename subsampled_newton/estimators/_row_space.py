@@ -1,0 +1,140 @@
+"""Problems with fewer rows than columns, solved in coordinates of their row space.
+
+A minimizer under one penalty for all coefficients, and the one of the smallest norm
+without a penalty, lies in the span of the rows. With ``A = U S B'`` for the centred
+columns A (n, d) the coefficients are ``B v``, and v has n numbers: a problem on the
+columns ``sqrt(n) U``, which are orthogonal whatever the condition number of A.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsampled_newton import _memory, _parallel
+from subsampled_newton.columns import Columns
+from subsampled_newton.data import DenseRows, Rows, as_rows
+from subsampled_newton.embeddings import dense_block
+from subsampled_newton.solvers._driver import _now
+from subsampled_newton.solvers._result import Result
+from subsampled_newton.solvers._whitener import EPS, NOISE
+
+__all__ = ["RowSpace", "row_space"]
+
+Array = NDArray[np.float64]
+MOST_ROWS = 2000
+"""A singular value decomposition of so many rows takes some seconds."""
+COPIES = 5
+"""Of the rows in float64: centred, their factors, and the basis."""
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    """Coordinates of the span of the rows."""
+
+    columns: Columns
+    """Of the problem as it was."""
+    rows: Rows
+    """Rows in the coordinates, with the intercept if there is one."""
+    ridge: Array
+    basis: Array
+    """``w = basis @ v`` (d, r), without the intercepts."""
+    dual: Array
+    """``g = dual @ (gradient in v)`` (d, r)."""
+    center: Array
+    """Weighted means of the columns, subtracted where there is an intercept."""
+    condition: float
+    seconds: float
+    """What it has taken to find them, beside one read of the rows."""
+    memory_bytes: int
+
+    def expand(self, v: Array) -> Array:
+        """Parameters of the problem as it was, from one vector or every row of one."""
+        r = self.basis.shape[1]
+        w = v[..., :r] @ self.basis.T
+        if not self.columns.intercept:
+            return w
+        constant = v[..., r] - w @ self.center
+        return np.concatenate([w, constant[..., None]], axis=-1)
+
+    def to_raw(self, v: Array) -> tuple[Array, Any]:
+        """As `Columns.to_raw`."""
+        return self.columns.to_raw(self.expand(v))
+
+    def expanded(self, result: Result) -> Result:
+        """Result whose parameters and gradient are those of the problem as it was.
+
+        With the cost of the coordinates.
+        """
+        r, more = self.basis.shape[1], int(self.columns.intercept)
+        w = self.expand(result.w.reshape(-1, r + more)).ravel()
+        g = result.gradient.reshape(-1, r + more)
+        gradient = g[:, :r] @ self.dual.T
+        if more:
+            gradient = np.column_stack(
+                [gradient + np.outer(g[:, r], self.center), g[:, r]]
+            )
+        return replace(
+            result,
+            w=w,
+            gradient=gradient.ravel(),
+            seconds=result.seconds + self.seconds,
+            passes=result.passes + 1.0,
+            memory_bytes=max(result.memory_bytes, self.memory_bytes),
+        )
+
+
+def row_space(rows: Rows, ridge: Array, weights: Array) -> RowSpace | None:
+    """Return coordinates of the row space, or None where they do not pay.
+
+    The ridge is that of one penalty for all stored columns, or none.
+    """
+    n, columns = rows.n_rows, rows.columns
+    d = len(columns.scale)
+    if type(rows) is not DenseRows or n >= d or n > MOST_ROWS:
+        return None
+    n_bytes = COPIES * 8 * n * d
+    if not _memory.affords(n_bytes):
+        return None
+    clock = _now()
+    penalised = bool(np.any(ridge))
+    measure = columns.scale if penalised else np.ones(d)
+    A = dense_block(rows, 0, n)[:, :d]
+    A[weights == 0.0] = 0.0
+    center = np.zeros(d)
+    if columns.intercept:
+        center = weights @ A / weights.sum()
+        A -= center
+        A[weights == 0.0] = 0.0
+    if not np.all(np.isfinite(A)):
+        return None
+    with _parallel.one_blas_thread():  # the same bits on any number of threads
+        Q, R = np.linalg.qr((A / measure).T)
+        U, s, Wt = np.linalg.svd(R.T)
+        basis = Q @ Wt.T
+    kept = s > 2 * max(d, 64) * EPS * s[0]
+    if not penalised and columns.noise is not None:
+        noise = NOISE * math.sqrt(n) * columns.noise[:d, None]
+        kept &= s > np.linalg.norm(noise * basis, axis=0)
+    if not np.any(kept):
+        return None
+    size, basis = s[kept] / math.sqrt(n), basis[:, kept]
+    l2 = float(np.max(ridge[:d] / measure**2)) if penalised else 0.0
+    more, r = int(columns.intercept), len(size)
+    plain = Columns(np.ones(r), np.zeros(r), columns.intercept)
+    inner = as_rows(np.ascontiguousarray(U[:, kept] * math.sqrt(n)))
+    return RowSpace(
+        columns,
+        inner.with_columns(plain),
+        np.append(l2 / size**2, np.zeros(more)),
+        basis / size / measure[:, None],
+        basis * size * measure[:, None],
+        center,
+        float(s[0] / s[kept][-1]),
+        _now() - clock,
+        n_bytes,
+    )
