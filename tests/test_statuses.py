@@ -102,6 +102,15 @@ def test_small_gradient_on_tiny_columns_is_flat(solver):
     assert minimize(whole, solver, tol=1e-2).status is Status.CONVERGED
 
 
+def test_small_gradient_where_most_rows_are_saturated_is_flat():
+    case = statuses.random_case(68, 9)
+    problem = statuses.build(case.kind, case.X * case.sizes, case.y, l2=case.l2)
+    result = minimize(problem, case.solver, case.w0)
+    assert result.gradient_norm <= case.tol
+    assert result.value > 1.0 > problem.value_at_zero()
+    assert result.status is Status.FLAT
+
+
 def separable_problems():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 3))

@@ -243,9 +243,9 @@ class RatioSolver(ABC):
         if not accepted and state.rejections == MAX_REJECTIONS:
             outcome = Status.SMALL_STEP
         again = (state.rejections + 1) % RESAMPLE == 0
-        # Whether the limit decides how far the step goes: half of what it promises, or
-        # all of it where the Hessian vanishes.
-        limited = step.multiplier * norm * norm > 0.5 * predicted
+        # Whether the limit alone decides how far the step goes, as where it is far too
+        # tight or the Hessian vanishes: both sides are then equal.
+        limited = step.multiplier * norm * norm > 0.99 * predicted
         unseen = 0.0 < predicted <= rounding and limited and state.rejections == 0
         unseen = unseen and not (accepted or sampled or self.paper_compat)
         if not accepted and not sampled and not unseen:

@@ -49,8 +49,9 @@ MAX_PRODUCTS = 100
 """Products with the Hessian where it is too large to be formed."""
 SAFETY = 4.0
 """The Hessian of a sample misjudges the decrement by less than this."""
-TRIALS = (1.0, 16.0, 256.0)
-"""Newton steps may be far too short where curvature is large near w only."""
+TRIALS = (1.0, 16.0, 256.0, *(16.0**-k for k in range(1, 8)))
+"""Newton steps may be far too short where curvature is large near w only, and far too
+long where the losses of most rows are saturated."""
 
 
 class _Newton(NamedTuple):
@@ -115,6 +116,8 @@ def _flat(problem: FiniteSum, point: Point, start: float, bound: float) -> bool:
     if not problem.convex:
         return _equilibrated_norm(problem, point) > COARSE
     allowed = _allowed(problem, point, start)
+    if _above_zero(problem, point, allowed):
+        return True
     if bound <= allowed:
         return False
     newton = _newton(problem, point, 0.0)
@@ -130,6 +133,8 @@ def _settled(problem: FiniteSum, point: Point, start: float, bound: float) -> bo
     allowed = _allowed(problem, point, start)
     if bound <= allowed:
         return True
+    if problem.convex and _above_zero(problem, point, allowed):
+        return False
     if not problem.convex and _equilibrated_norm(problem, point) > COARSE:
         return False
     newton = _newton(problem, point, LARGEST_GRAM)
@@ -158,6 +163,13 @@ def _allowed(problem: FiniteSum, point: Point, start: float) -> float:
     share = TOLERATED if problem.convex else 1e-14
     rounding = ROUNDING * abs(point.value)
     return max(share * gain, rounding) if math.isfinite(gain) else rounding
+
+
+def _above_zero(problem: FiniteSum, point: Point, allowed: float) -> bool:
+    """Whether F is larger than at w = 0, where a linear model knows it for nothing."""
+    if not isinstance(problem, LinearModel):
+        return False
+    return point.value - problem.value_at_zero() > allowed
 
 
 def _gains(point: Point, newton: _Newton, allowed: float) -> bool:
