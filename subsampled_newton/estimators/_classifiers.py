@@ -158,7 +158,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
     def _prepared(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[LinearModel, Array | None, RowSpace | None]:
-        """Problem, last solution and, if the problem is in it, row space of the data."""
+        """Problem, last solution and, if it is used, row space of checked data."""
         self._require_labelled(X, y, 1)
         self.classes_, codes, weights = self._labelled(X, y, sample_weight)
         if len(self.classes_) > 2:
