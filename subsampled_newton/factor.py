@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.linalg.lapack
 from numpy.typing import NDArray
 
 from subsampled_newton import _memory, _parallel
 from subsampled_newton.data import Rows
 from subsampled_newton.embeddings import dense_block
 
-__all__ = ["cholesky_qr", "triangular_factor", "upper_factor"]
+__all__ = [
+    "cholesky_qr",
+    "reciprocal_condition",
+    "triangular_factor",
+    "upper_factor",
+]
 
 Array = NDArray[np.float64]
 FACTOR_COPIES = 4
@@ -19,6 +25,15 @@ FACTOR_COPIES = 4
 ROWS_PER_COLUMN = 8
 """Rows that are factored at a time, per column: the factor so far is below them and
 adds an eighth to the work. Longer blocks leave the cache."""
+
+
+def reciprocal_condition(R: Array) -> float:
+    """Estimate 1 / condition of an upper triangle, in the norm of column sums."""
+    if hasattr(scipy.linalg.lapack, "dtrcon"):
+        return float(scipy.linalg.lapack.dtrcon(R)[0])
+    inverse, info = scipy.linalg.lapack.dtrtri(R)  # before SciPy 1.15
+    norms = [float(np.max(np.sum(np.abs(np.triu(A)), axis=0))) for A in (R, inverse)]
+    return 1.0 / (norms[0] * norms[1]) if info == 0 else 0.0
 
 
 def upper_factor(A: Array) -> Array:

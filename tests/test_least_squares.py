@@ -24,6 +24,7 @@ from subsampled_newton import (
 )
 from subsampled_newton.data import DenseRows
 from subsampled_newton.embeddings import SparseSign
+from subsampled_newton.factor import reciprocal_condition
 from subsampled_newton.solvers import _whitener, sketched
 from subsampled_newton.solvers.direct import DirectLeastSquares, WhitenedLeastSquares
 from subsampled_newton.solvers.least_squares import (
@@ -860,3 +861,16 @@ def test_a_fit_that_did_not_converge_warns(rng):
     own = LinearRegression(solver=SubsampledNewton(1.0)).fit(X, y)
     assert own.rank_ is None
     assert math.isnan(own.condition_)
+
+
+@pytest.mark.parametrize("lapack", ["as it is", "before SciPy 1.15"])
+def test_reciprocal_condition_of_a_triangle(rng, monkeypatch, lapack):
+    if lapack != "as it is":
+        monkeypatch.delattr(scipy.linalg.lapack, "dtrcon", raising=False)
+    R = np.triu(rng.standard_normal((6, 6))) + 3.0 * np.eye(6)
+    R[2, 2] = 1e-5
+    exact = 1.0 / np.linalg.cond(R, 1)
+    # LAPACK estimates the norm of the inverse from below.
+    assert exact * (1.0 - 1e-12) <= reciprocal_condition(R) <= 3.0 * exact
+    R[4, 4] = 0.0
+    assert reciprocal_condition(R) == 0.0

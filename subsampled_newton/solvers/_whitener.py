@@ -14,7 +14,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from subsampled_newton.factor import upper_factor
+from subsampled_newton.factor import reciprocal_condition, upper_factor
 
 __all__ = [
     "DEPENDENT",
@@ -84,7 +84,7 @@ class Whitener:
         ridged = ridge is not None and bool(np.any(ridge))
         try:
             R = scipy.linalg.cholesky(G, check_finite=False)
-            rcond = float(scipy.linalg.lapack.dtrcon(R)[0])
+            rcond = reciprocal_condition(R)
         except np.linalg.LinAlgError:
             rcond = 0.0
         if rcond > 10.0 * max(cutoff, _harmless(level, ridged)):
@@ -117,7 +117,7 @@ class Whitener:
         cutoff = 2 * max(d, 64) * EPS
         level = _relative(noise, size)
         # The estimate is in another norm: no more than a hint.
-        rcond = float(scipy.linalg.lapack.dtrcon(R)[0]) if len(R) == d else 0.0
+        rcond = reciprocal_condition(R) if len(R) == d else 0.0
         if rcond > 10.0 * max(cutoff, _harmless(level, data is not None)):
             return cls._triangular(R, size, rcond)
         U, s, Vt = scipy.linalg.svd(R, full_matrices=False, check_finite=False)

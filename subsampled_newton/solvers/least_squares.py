@@ -7,6 +7,7 @@ import math
 import numpy as np
 import scipy.linalg
 
+from subsampled_newton.factor import reciprocal_condition
 from subsampled_newton.kernels.rows import CSR
 from subsampled_newton.linear_model import FORMED_MAX_PARAMS, LinearModel
 from subsampled_newton.parameters import check_number
@@ -82,5 +83,5 @@ def sampled_condition(problem: LinearModel) -> float:
         factor = scipy.linalg.cholesky(gram, check_finite=False)
     except np.linalg.LinAlgError:
         return math.inf
-    rcond = float(scipy.linalg.lapack.dtrcon(factor)[0])
+    rcond = reciprocal_condition(factor)
     return 1.0 / rcond if rcond > 0.0 else math.inf
