@@ -26,7 +26,7 @@ from .kinds import KINDS
 
 COLUMNS = tuple(OUTCOMES)
 HEADS = (
-    "solved", "limit", "false w.", "warned", "loose", "SILENT", "unnamed", "CLAIMED",
+    "solved", "named", "limit", "false w.", "warned", "loose", "SILENT", "unnamed", "CLAIMED",
     "refused", "CRASH",
 )  # fmt: skip
 
