@@ -143,6 +143,37 @@ def test_separable_classes_are_named_and_weightless_rows_have_no_say():
     np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-10)
 
 
+@pytest.mark.parametrize("constant", [0.0, 2.0])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_constant_columns(constant, fit_intercept):
+    X, y = wide(20, 60)
+    X[:, 3] = constant
+    model = Ridge(0.1, fit_intercept=fit_intercept).fit(X, y)
+    expected = linear_model.Ridge(0.1, fit_intercept=fit_intercept, solver="svd")
+    np.testing.assert_allclose(model.coef_, expected.fit(X, y).coef_, atol=1e-10)
+    classes = LogisticRegression(fit_intercept=fit_intercept).fit(X, y > 0)
+    whole = LogisticRegression(fit_intercept=fit_intercept, solver="newton")
+    whole.fit(X, y > 0)
+    np.testing.assert_allclose(classes.coef_, whole.coef_, atol=1e-7)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-4, 1.0])
+def test_sparse_rows_with_more_than_3000_columns_are_exact(alpha):
+    X, y = wide(40, 3100)
+    X[np.random.default_rng(1).random(X.shape) < 0.7] = 0.0
+    X[:, :4] = 0.0
+    make = Ridge(alpha) if alpha else LinearRegression()
+    model = clone(make).fit(sp.csr_matrix(X), y)
+    assert model.result_.converged
+    if alpha:
+        w, b = kernel_ridge(X, y, np.ones(40), alpha, True)
+        np.testing.assert_allclose(model.coef_, w, atol=1e-9 * np.abs(w).max())
+        assert model.intercept_ == pytest.approx(b, rel=1e-9, abs=1e-9)
+    else:
+        np.testing.assert_allclose(model.predict(sp.csr_matrix(X)), y, atol=1e-9)
+        assert model.rank_ == 39
+
+
 def test_sparse_data_with_many_columns_form_no_matrix():
     rng = np.random.default_rng(0)
     X = sp.random(3000, 800, 0.01, format="csr", random_state=0)

@@ -29,7 +29,12 @@ from subsampled_newton.estimators._base import (
     validated,
     weighted,
 )
-from subsampled_newton.estimators._row_space import RowSpace, row_space
+from subsampled_newton.estimators._row_space import (
+    LARGEST_SPARSE,
+    SMALL_SPARSE,
+    RowSpace,
+    row_space,
+)
 from subsampled_newton.estimators._targets import (
     TOGETHER,
     SharedProblem,
@@ -129,21 +134,18 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
                 )
                 space = None
                 if self.solver == "auto":
-                    space = row_space(rows, ridge, weights)
+                    space = row_space(rows, ridge, weights, SMALL_SPARSE)
+                if space is None:
+                    self._fit_all(rows, targets, weights, ridge, start, fits)
+                    if self.solver == "auto" and not _converged(fits):
+                        space = row_space(rows, ridge, weights, LARGEST_SPARSE)
+                        last = fits[-1].result
+                        if space is not None and last is not None:
+                            space = space.after(last)
                 if space is not None:  # where no start is needed
-                    rows, ridge, start = space.rows, space.ridge, None
-                shared: dict[int, _Fit] = {}
-                for k, target in enumerate(targets.T):
-                    if k % TOGETHER == 1:
-                        shared = self._shared(rows, targets, weights, ridge, fits)
-                    if k in shared:
-                        fits.append(shared[k])
-                        continue
-                    last = None
-                    if start is not None:
-                        last = np.atleast_2d(start[0])[k], np.atleast_1d(start[1])[k]
-                    self._fit_target(rows, target, weights, ridge, last, fits)
-                if space is not None:
+                    fits.clear()
+                    rows, ridge = space.rows, space.ridge
+                    self._fit_all(rows, targets, weights, ridge, None, fits)
                     fits = _expanded(fits, space)
             self._keep(fits, y.ndim)
             if space is not None and hasattr(self, "condition_"):
@@ -159,6 +161,28 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         bad = (result for result in results if not result.converged)
         self._finish(next(bad, results[-1]))
         return self
+
+    def _fit_all(
+        self,
+        rows: Rows,
+        targets: Array,
+        weights: Array,
+        ridge: Array,
+        start: tuple[Array, Array] | None,
+        fits: list[_Fit],
+    ) -> None:
+        """Add the fits of all targets."""
+        shared: dict[int, _Fit] = {}
+        for k, target in enumerate(targets.T):
+            if k % TOGETHER == 1:
+                shared = self._shared(rows, targets, weights, ridge, fits)
+            if k in shared:
+                fits.append(shared[k])
+                continue
+            last = None
+            if start is not None:
+                last = np.atleast_2d(start[0])[k], np.atleast_1d(start[1])[k]
+            self._fit_target(rows, target, weights, ridge, last, fits)
 
     def _keep(self, fits: list[_Fit], ndim: int) -> None:
         """Set what the fits of the targets have found, at once."""
@@ -505,6 +529,11 @@ class Ridge(LeastSquaresEstimator):
 
     def _penalty(self) -> float:
         return float(self.alpha)
+
+
+def _converged(fits: list[_Fit]) -> bool:
+    """Whether all have; a fit without a result has passed the tests."""
+    return all(fit.result is None or fit.result.converged for fit in fits)
 
 
 def _expanded(fits: list[_Fit], space: RowSpace) -> list[_Fit]:
