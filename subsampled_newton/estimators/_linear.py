@@ -121,7 +121,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
                 )
                 space = None
                 if self.solver == "auto":
-                    space = row_space(rows, ridge, weights)
+                    space = row_space(rows, ridge, weights, formed=True)
                 if space is not None:  # where no start is needed
                     rows, ridge, start = space.rows, space.ridge, None
                 for k, target in enumerate(targets.T):

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from subsampled_newton import _memory, _parallel
 from subsampled_newton.columns import Columns
-from subsampled_newton.data import DenseRows, Rows, as_rows
+from subsampled_newton.data import CSRRows, DenseRows, Rows, as_rows
 from subsampled_newton.embeddings import dense_block
+from subsampled_newton.linear_model import FORMED_MAX_PARAMS
 from subsampled_newton.solvers._driver import _now
 from subsampled_newton.solvers._result import Result
 from subsampled_newton.solvers._whitener import EPS, NOISE
@@ -28,6 +29,8 @@ __all__ = ["RowSpace", "row_space"]
 Array = NDArray[np.float64]
 MOST_ROWS = 2000
 """A singular value decomposition of so many rows takes some seconds."""
+FIRM = 1e-6
+"""Ridge weight from which conjugate gradients need few products."""
 COPIES = 5
 """Of the rows in float64: centred, their factors, and the basis."""
 
@@ -61,6 +64,15 @@ class RowSpace:
         constant = v[..., r] - w @ self.center
         return np.concatenate([w, constant[..., None]], axis=-1)
 
+    def contract(self, w: Array) -> Array:
+        """The part in the row space of parameters of the problem as it was."""
+        d = len(self.dual)
+        v = w[..., :d] @ self.dual
+        if not self.columns.intercept:
+            return v
+        constant = w[..., d] + w[..., :d] @ self.center
+        return np.concatenate([v, constant[..., None]], axis=-1)
+
     def to_raw(self, v: Array) -> tuple[Array, Any]:
         """As `Columns.to_raw`."""
         return self.columns.to_raw(self.expand(v))
@@ -88,14 +100,17 @@ class RowSpace:
         )
 
 
-def row_space(rows: Rows, ridge: Array, weights: Array) -> RowSpace | None:
+def row_space(
+    rows: Rows, ridge: Array, weights: Array, *, formed: bool = False
+) -> RowSpace | None:
     """Return coordinates of the row space, or None where they do not pay.
 
-    The ridge is that of one penalty for all stored columns, or none.
+    The ridge is that of one penalty for all stored columns, or none. ``formed`` says
+    that a matrix of columns x columns would be formed whatever the ridge.
     """
     n, columns = rows.n_rows, rows.columns
     d = len(columns.scale)
-    if type(rows) is not DenseRows or n >= d or n > MOST_ROWS:
+    if n >= d or n > MOST_ROWS or not _suited(rows, ridge, formed):
         return None
     n_bytes = COPIES * 8 * n * d
     if not _memory.affords(n_bytes):
@@ -141,3 +156,15 @@ def row_space(rows: Rows, ridge: Array, weights: Array) -> RowSpace | None:
         _now() - clock,
         n_bytes,
     )
+
+
+def _suited(rows: Rows, ridge: Array, formed: bool) -> bool:
+    """Whether nothing else is as fast.
+
+    Sparse rows are made dense where the alternative is a matrix of columns x columns,
+    and not conjugate gradients, which are fast with a ridge.
+    """
+    if type(rows) is DenseRows:
+        return True
+    small = type(rows) is CSRRows and rows.n_params <= FORMED_MAX_PARAMS
+    return small and (formed or float(np.max(ridge, initial=0.0)) < FIRM)
