@@ -276,8 +276,8 @@ class LinearModel(FiniteSum):
         w, gradient, share = point.w, point.gradient, size / n
         z, _, before = part.evaluate(w)
         length = np.sqrt(part.rows.gram_diagonal(part.weights / size))
-        # Rounding of a prediction goes into its derivative.
-        spread = np.abs(np.asarray(z))
+        # Rounding of a prediction goes into its derivative, with what cancels in it.
+        spread = np.abs(np.asarray(z)) + self.cancelling(w)
         spread = spread if z.ndim == 1 else spread.max(axis=0)
         slope = part.slope_size(z) + float(np.mean(part.curvature_sizes(z) * spread))
         rounding = 4.0 * EPS * length[free % len(length)] * slope
@@ -330,6 +330,12 @@ class LinearModel(FiniteSum):
         d2 = self.rows.pointwise(self.loss.d2, z, self.y, self.weights)
         H: Array = (own * (factor * np.asarray(d2))) @ own.T
         return H
+
+    def cancelling(self, w: Array) -> float:
+        """Size of the numbers that cancel in predictions where columns are shifted."""
+        columns = self.rows.columns
+        W = np.abs(self.coefficients(w)[:, : len(columns.scale)])
+        return float(np.max(W @ np.abs(columns.scale * columns.shift)))
 
     def slope_size(self, z: Array) -> float:
         """Root mean square of the derivatives of the losses at predictions."""

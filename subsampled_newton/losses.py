@@ -146,7 +146,13 @@ class PointwiseLoss:
         return copies[key]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Functions are stored by name: those of the loss that it is a copy of."""
+        """Functions are stored by name: those of the loss that it is a copy of.
+
+        Losses of this module are one object everywhere: solvers know them by that.
+        """
+        for name in _ONE_OBJECT:
+            if globals()[name] is self:
+                return name
         if self in _SOURCES:
             return _itself, (_SOURCES[self],)
         return super().__reduce_ex__(protocol)
@@ -162,6 +168,14 @@ class PointwiseLoss:
         return max(abs(self.d2_range[0]), abs(self.d2_range[1]))
 
 
+_ONE_OBJECT = (
+    "LOGISTIC",
+    "SQUARED",
+    "SQUARED_HINGE",
+    "SIGMOID_SQUARED",
+    "TANH_SQUARED",
+    "POISSON",
+)
 _COPIES: dict[PointwiseLoss, dict[tuple[Any, ...], PointwiseLoss]] = {}
 _SOURCES: dict[PointwiseLoss, PointwiseLoss] = {}
 """Losses of a user's functions that kernels were compiled for, and where they are from.

@@ -13,6 +13,7 @@ from subsampled_newton import (
     LinearModel,
     LogisticRegression,
     PointwiseLoss,
+    Ridge,
     SoftmaxModel,
     SubsampledNewton,
     as_rows,
@@ -151,3 +152,17 @@ def test_many_classes_with_an_intercept_have_a_finite_bound():
     X, y = rng.standard_normal((600, 2)), np.arange(600) % 60
     model = LogisticRegression(alpha=1e-2).fit(X, y)
     assert 0.0 <= model.result_.suboptimality_bound < 1e-10
+
+
+@pytest.mark.parametrize("offset", [100.0, 1e6])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_columns_far_from_zero_have_the_bound_of_those_near_it(classes, offset, rng):
+    X = rng.standard_normal((500, 4))
+    z = X @ [1.0, 1.0, -1.0, 0.0] + rng.logistic(size=500)
+    y = np.digitize(z, [-1.0, 1.0]) if classes == 3 else z > 0.0
+    near, far = (LogisticRegression().fit(A, y).result_ for A in (X, X + offset))
+    assert near.suboptimality_bound < 1e-12
+    assert far.suboptimality_bound < 1e-12
+    assert far.passes <= 1.5 * near.passes
+    ridge = Ridge().fit(X + offset, z).result_
+    assert ridge.suboptimality_bound < 1e-12

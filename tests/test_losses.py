@@ -1,7 +1,9 @@
 """Losses: derivatives, digits in the tails, curvature bounds, errors of arguments."""
 
+import copy
 import functools
 import math
+import pickle
 
 import mpmath
 import naive
@@ -13,15 +15,20 @@ from hypothesis import strategies as st
 from subsampled_newton import (
     LOGISTIC,
     POISSON,
+    SDCA,
     SIGMOID_SQUARED,
     SQUARED,
     SQUARED_HINGE,
     TANH_SQUARED,
+    LinearModel,
     PointwiseLoss,
+    Status,
+    SubsampledNewton,
     as_rows,
     check_derivatives,
     huber,
     link_squared,
+    minimize,
     pseudo_huber,
     tukey,
 )
@@ -417,3 +424,21 @@ def test_check_derivatives_names_a_wrong_second_derivative():
     loss = PointwiseLoss("bad", SQUARED.value, SQUARED.d1, _wrong_d2)
     with pytest.raises(ValueError, match=r"^d2 at z = 5 is 1\.001"):
         check_derivatives(loss, [5.0])
+
+
+@pytest.mark.parametrize(
+    "loss", [LOGISTIC, SQUARED, SQUARED_HINGE, SIGMOID_SQUARED, TANH_SQUARED, POISSON]
+)
+def test_losses_of_the_package_are_one_object_in_every_process(loss):
+    for copied in (pickle.loads(pickle.dumps(loss)), copy.copy(loss)):
+        assert copied is loss
+    assert copy.deepcopy({"loss": loss})["loss"] is loss
+
+
+def test_solvers_know_a_loss_that_was_copied():
+    X = np.random.default_rng(0).standard_normal((100, 3))
+    y = np.sign(X[:, 0])
+    problem = LinearModel(copy.deepcopy(LOGISTIC), X, y)
+    assert minimize(problem, SubsampledNewton(1.0)).status is Status.SEPARABLE
+    ridge = LinearModel(pickle.loads(pickle.dumps(LOGISTIC)), X, y, l2=1.0)
+    assert minimize(ridge, SDCA(), seed=0).converged

@@ -1,10 +1,14 @@
 """Fewer rows than columns: the exact answer in coordinates of the row space."""
 
+import math
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn import linear_model
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 from subsampled_newton import (
     LinearRegression,
@@ -183,3 +187,37 @@ def test_sparse_data_with_many_columns_form_no_matrix():
     whole = LogisticRegression(solver="newton").fit(X, y)
     assert model.result_.converged
     np.testing.assert_allclose(model.coef_, whole.coef_, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("C", [1e7, math.inf])
+def test_sparse_rows_and_warm_starts_are_solved_there_as_well(make, C, rng):
+    X = rng.standard_normal((40, 900))
+    X[np.abs(X) < 1.5] = 0.0
+    y = X[:, 0] + rng.standard_normal(40) > 0.0
+    settings = {"C": C, "warm_start": True, "max_iter": 60}
+    model = LogisticRegression(**settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # separable
+        first = model.fit(make(X), y)
+        coef, n_iter = first.coef_, first.n_iter_[0]
+        model.fit(make(X), y)
+    # No matrix of columns x columns, which would take eight times their square.
+    assert model.result_.memory_bytes < 8 * 900**2 / 2
+    assert model.n_iter_[0] <= 1 < n_iter
+    np.testing.assert_allclose(model.coef_, coef, rtol=1e-6)
+    ridge = Ridge(1e-4).fit(make(X), y)
+    assert ridge.result_.memory_bytes < 8 * 900**2 / 2
+    dense = linear_model.Ridge(1e-4, solver="cholesky").fit(X, y)
+    np.testing.assert_allclose(ridge.coef_, dense.coef_, rtol=1e-7, atol=1e-10)
+
+
+def test_a_warm_start_from_a_solution_outside_of_the_row_space(rng):
+    X, y = rng.standard_normal((30, 50)) + 3.0, rng.permutation(30) % 3
+    cold = LogisticRegression().fit(X, y)
+    model = LogisticRegression(warm_start=True).fit(X, y)
+    model.coef_ = cold.coef_ + 0.1 * rng.standard_normal((3, 50))
+    model.intercept_ = cold.intercept_ + 5.0
+    model.fit(X, y)
+    np.testing.assert_allclose(model.coef_, cold.coef_, atol=1e-8)
+    np.testing.assert_allclose(model.intercept_, cold.intercept_, atol=1e-7)

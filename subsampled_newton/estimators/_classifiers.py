@@ -172,7 +172,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
             columns, K = rows.columns, len(self.classes_)
             raw = self._last_solution((1 if K == 2 else K, X.shape[1]))
             space = None
-            if self._reducible and self.solver == "auto" and raw is None:
+            if self._reducible and self.solver == "auto":
                 space = row_space(rows, ridge, weights)
             if space is not None:
                 rows, ridge = space.rows, space.ridge
@@ -182,6 +182,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
                 with quiet(over="ignore", invalid="ignore"):  # no start then
                     pairs = zip(*raw, strict=True)
                     W = np.array([columns.from_raw(*pair) for pair in pairs])
+                    W = W if space is None else space.contract(W)
                     start = problem.parameters(W)
         return problem, start, space
 

@@ -134,7 +134,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
                 )
                 space = None
                 if self.solver == "auto":
-                    space = row_space(rows, ridge, weights, SMALL_SPARSE)
+                    space = row_space(rows, ridge, weights, SMALL_SPARSE, formed=True)
                 if space is None:
                     self._fit_all(rows, targets, weights, ridge, start, fits)
                     if self.solver == "auto" and not _converged(fits):

@@ -34,6 +34,8 @@ SMALL_SPARSE = 4e6
 in 160 MB: conjugate gradients gain little time, and may lose digits."""
 LARGEST_SPARSE = 2e7
 """The same where conjugate gradients have failed: seconds."""
+FIRM = 1e-6
+"""Ridge weight from which conjugate gradients need few products."""
 COPIES = 5
 """Of the rows in float64: centred, their factors, and the basis."""
 
@@ -77,6 +79,15 @@ class RowSpace:
         constant = v[..., r] - w @ self.center
         return np.concatenate([w, constant[..., None]], axis=-1)
 
+    def contract(self, w: Array) -> Array:
+        """The part in the row space of parameters of the problem as it was."""
+        d = len(self.dual)
+        v = w[..., :d] @ self.dual
+        if not self.columns.intercept:
+            return v
+        constant = w[..., d] + w[..., :d] @ self.center
+        return np.concatenate([v, constant[..., None]], axis=-1)
+
     def to_raw(self, v: Array) -> tuple[Array, Any]:
         """As `Columns.to_raw`."""
         return self.columns.to_raw(self.expand(v))
@@ -105,20 +116,23 @@ class RowSpace:
 
 
 def row_space(
-    rows: Rows, ridge: Array, weights: Array, most_sparse: float = 0.0
+    rows: Rows,
+    ridge: Array,
+    weights: Array,
+    most_sparse: float = 0.0,
+    *,
+    formed: bool = False,
 ) -> RowSpace | None:
     """Return coordinates of the row space, or None where they do not pay.
 
     The ridge is that of one penalty for all stored columns, or none. Sparse rows with
     at most ``most_sparse`` numbers, zeros included, are made dense where they have too
-    many columns for another factorisation.
+    many columns for another factorisation. ``formed`` says that with fewer columns a
+    matrix of columns x columns would be formed whatever the ridge.
     """
     n, columns = rows.n_rows, rows.columns
     d = len(columns.scale)
-    if n >= d or n > MOST_ROWS:
-        return None
-    small = type(rows) is CSRRows and d > FORMED_MAX_PARAMS and n * d <= most_sparse
-    if type(rows) is not DenseRows and not small:
+    if n >= d or n > MOST_ROWS or not _suited(rows, ridge, most_sparse, formed):
         return None
     n_bytes = COPIES * 8 * n * d
     if not _memory.affords(n_bytes):
@@ -162,3 +176,18 @@ def row_space(
         _now() - clock,
         n_bytes,
     )
+
+
+def _suited(rows: Rows, ridge: Array, most_sparse: float, formed: bool) -> bool:
+    """Whether nothing else is as fast.
+
+    Sparse rows are made dense where the alternative is a matrix of columns x columns,
+    and not conjugate gradients, which are fast with a ridge.
+    """
+    if type(rows) is DenseRows:
+        return True
+    if type(rows) is not CSRRows:
+        return False
+    if rows.n_params > FORMED_MAX_PARAMS:
+        return rows.n_rows * rows.n_params <= most_sparse
+    return formed or float(np.max(ridge, initial=0.0)) < FIRM
