@@ -77,7 +77,7 @@ FLOORS = {
     "solvers._verdict": 4.06,
     "solvers._descent": 4.1,
     "solvers._driver": 4.1,
-    "solvers._whitener": 4.1,
+    "solvers._whitener": 4.05,
     "solvers._fixed_step": 4.2,
     "solvers._iterative_sketching": 4.25,
     "solvers._polish": 4.2,

@@ -450,5 +450,7 @@ def test_perturbed_start_finds_curvature_orthogonal_to_the_gradient(make):
 
 
 def test_bad_perturbations_are_named():
-    with pytest.raises(ValueError, match="perturbation must be a finite .* >= 0, got -1"):
+    with pytest.raises(
+        ValueError, match="perturbation must be a finite number >= 0, got -1"
+    ):
         TrustRegion(perturbation=-1)

@@ -33,7 +33,12 @@ from subsampled_newton.solvers._descent import descend
 from subsampled_newton.solvers._driver import State, run
 from subsampled_newton.solvers._memory import memory_needed
 from subsampled_newton.solvers._result import Result, Status, Trace
-from subsampled_newton.solvers._verdict import COARSE, STUCK, TOLERATED
+from subsampled_newton.solvers._verdict import (
+    COARSE,
+    STUCK,
+    TOLERATED,
+    data_noise,
+)
 from subsampled_newton.solvers._whitener import (
     EPS,
     Whitener,
@@ -150,28 +155,13 @@ def _whitener(problem: LinearModel, point: LinearPoint) -> Whitener | None:
     H = point.hessian(full(problem.n_samples)).dense()
     if np.all(np.isfinite(H)):
         with contextlib.suppress(np.linalg.LinAlgError):
-            noise = _noise(problem, point.z)
+            noise = data_noise(problem, point.z)
             whitener = Whitener.from_gram(
                 H, truncate=False, noise=noise, ridge=problem.l2
             )
             if whitener.triangle is not None:
                 return whitener
     return curvature_factor(problem, point)
-
-
-def _noise(problem: LinearModel, z: Array) -> Array | None:
-    """Rounding of the data in the columns of `curvature_factor`, at predictions."""
-    noise, weights = problem.rows.columns.noise, np.asarray(problem.weights)
-    if noise is None:
-        return None
-    if isinstance(problem, SoftmaxModel):
-        P = np.asarray(problem.rows.class_probabilities(z))
-        blocks = len(P) - 1
-        h = weights * (1.0 - np.sum(P * P, axis=0)) / blocks
-        noise = np.tile(noise, blocks)
-    else:
-        h = np.asarray(problem.curvature_sizes(z))
-    return math.sqrt(float(np.mean(h))) * noise
 
 
 def curvature_factor(
@@ -195,7 +185,7 @@ def curvature_factor(
     size = np.linalg.norm(R, axis=0)
     size[size == 0.0] = 1.0
     R = upper_factor(R / size)
-    noise = _noise(problem, point.z)
+    noise = data_noise(problem, point.z)
     plain = data / size if ridge and np.any(problem.l2) else None
     return Whitener.from_triangle(np.asfortranarray(R), size, noise, plain)
 
@@ -316,7 +306,7 @@ def _steep(problem: LinearModel, result: Result, allowed: float) -> bool:
     farthest = math.sqrt(float(np.max(part.rows.row_norms())))
     mu = farthest * result.gradient_norm / REACH
     mu = max(mu, square / allowed) if allowed > 0.0 else math.inf
-    noise = _noise(part, z)
+    noise = data_noise(part, z)
     doubt = 0.0 if noise is None else largest_noise(noise, size) ** 2
     least = max(mu / float(np.min(size)) ** 2, doubt) + rounding
     if least < 1.0 and _positive_definite(H, least):

@@ -22,7 +22,9 @@ from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.nonlinear_model import NonlinearModel, NonlinearPoint
 from subsampled_newton.problem import FiniteSum, Point
 from subsampled_newton.sampling import full, uniform
+from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._result import Status
+from subsampled_newton.solvers._whitener import LARGEST_NOISE, NOISE
 from subsampled_newton.subproblems.conjugate_gradient import conjugate_gradient
 
 __all__ = ["COARSE", "STUCK", "TOLERATED", "column_squares", "verdict"]
@@ -60,7 +62,8 @@ class _Newton(NamedTuple):
     vector: Array
     """Without the directions whose curvature is rounding."""
     decrement: float
-    """The decrease that a quadratic model promises for it."""
+    """The decrease that a quadratic model promises for it, as far as the gradient is
+    more than rounding."""
     hidden: float
     """Gradient in the other directions, columns in units of their curvature."""
 
@@ -140,9 +143,10 @@ def _settled(problem: FiniteSum, point: Point, start: float, bound: float) -> bo
     newton = _newton(problem, point, LARGEST_GRAM)
     if newton is None or not SAFETY * newton.decrement <= allowed:
         return False
-    if newton.hidden > _Rounding.of(problem, point).gradient:
+    rounding = _Rounding.of(problem, point)
+    if newton.hidden > rounding.gradient:
         return False
-    return not _gains(point, newton, allowed)
+    return not _gains(point, newton, allowed + rounding.value)
 
 
 def _settled_curve(problem: NonlinearModel, point: Point) -> bool:
@@ -204,10 +208,35 @@ def _newton(problem: FiniteSum, point: Point, all_rows: float) -> _Newton | None
     curvature = np.abs(values)
     # A Gram matrix knows its eigenvalues to rounding only.
     kept = curvature > 10.0 * d * EPS * max(1.0, float(curvature.max()))
+    rounded = _rounded(problem, point, size, values, vectors)
     inside = vectors.T @ (point.gradient / size)
+    hidden = float(np.linalg.norm(inside[~kept & ~rounded]))
+    kept &= ~rounded
     step = vectors[:, kept] @ (-inside[kept] / curvature[kept])
-    decrement = 0.5 * float(np.sum(inside[kept] ** 2 / curvature[kept]))
-    return _Newton(step / size, decrement, float(np.linalg.norm(inside[~kept])))
+    known = kept & (np.abs(inside) > _Rounding.of(problem, point).gradient)
+    decrement = 0.5 * float(np.sum(inside[known] ** 2 / curvature[known]))
+    return _Newton(step / size, decrement, hidden)
+
+
+def _rounded(
+    problem: FiniteSum, point: Point, size: Array, values: Array, vectors: Array
+) -> NDArray[np.bool_]:
+    """Which eigenvectors are nothing but the rounding of the data, and have no weight.
+
+    As `Whitener` decides it.
+    """
+    noise = None
+    if isinstance(point, LinearPoint):
+        noise = data_noise(point.problem, point.z)
+    if noise is None:
+        return np.zeros(len(values), dtype=np.bool_)
+    levels = np.linalg.norm(NOISE * (noise / size)[:, None] * vectors, axis=0)
+    levels = np.minimum(levels, LARGEST_NOISE)
+    of_data = values - (problem.l2 / size**2) @ vectors**2
+    rounded: NDArray[np.bool_] = of_data <= levels**2
+    if np.any(problem.l2):  # a ridge may keep rounding from being enlarged
+        rounded &= values < levels
+    return rounded
 
 
 def _newton_by_products(problem: FiniteSum, point: Point) -> _Newton | None:
@@ -228,6 +257,21 @@ def _newton_by_products(problem: FiniteSum, point: Point) -> _Newton | None:
     return _Newton(step.vector, step.model_decrease, 0.0)
 
 
+def data_noise(problem: LinearModel, z: Array) -> Array | None:
+    """Rounding of the data in the columns of `curvature_factor`, at predictions."""
+    noise, weights = problem.rows.columns.noise, np.asarray(problem.weights)
+    if noise is None:
+        return None
+    if isinstance(problem, SoftmaxModel):
+        P = np.asarray(problem.rows.class_probabilities(z))
+        blocks = len(P) - 1
+        h = weights * (1.0 - np.sum(P * P, axis=0)) / blocks
+        noise = np.tile(noise, blocks)
+    else:
+        h = np.asarray(problem.curvature_sizes(z))
+    return math.sqrt(float(np.mean(h))) * noise
+
+
 class _Rounding(NamedTuple):
     """Errors of what float64 computes at a point."""
 
@@ -243,9 +287,11 @@ class _Rounding(NamedTuple):
         if not isinstance(problem, LinearModel):
             return cls(0.0, gradient)
         assert isinstance(point, LinearPoint)
-        # Predictions are sums of products that may cancel.
-        W = np.abs(problem.coefficients(point.w))
-        error = 4.0 * EPS * float(np.max(W @ np.sqrt(column_squares(problem))))
+        # Predictions are sums of products that may cancel, those of the shift included.
+        W, columns = np.abs(problem.coefficients(point.w)), problem.rows.columns
+        squares = column_squares(problem)
+        squares[: len(columns.scale)] += (columns.scale * columns.shift) ** 2
+        error = 4.0 * EPS * float(np.max(W @ np.sqrt(squares)))
         curvature = float(np.mean(problem.curvature_sizes(point.z)))
         slope = problem.slope_size(point.z)
         return cls(
