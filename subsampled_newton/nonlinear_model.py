@@ -448,7 +448,7 @@ class NonlinearPoint:
 
     @cached_property
     def reciprocal_condition(self) -> float:
-        """Of the Jacobian with columns of length one; 0 if a column vanishes."""
+        """That of the Jacobian with columns of length one; 0 if a column vanishes."""
         if not np.all((self.column_norms > 0.0) & (self.column_norms < np.inf)):
             return 0.0
         s = np.linalg.svd(self.factor.R / self.column_norms, compute_uv=False)

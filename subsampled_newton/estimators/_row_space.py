@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 MOST_ROWS = 2000
 """A singular value decomposition of so many rows takes some seconds."""
 COPIES = 5
-"""Of the rows in float64: centred, their factors, and the basis."""
+"""Copies of the rows in float64: centred, their factors, and the basis."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RowSpace:
     """Coordinates of the span of the rows."""
 
     columns: Columns
-    """Of the problem as it was."""
+    """Those of the problem as it was."""
     rows: Rows
     """Rows in the coordinates, with the intercept if there is one."""
     ridge: Array
