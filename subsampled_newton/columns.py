@@ -74,6 +74,9 @@ class Columns:
             array = real_array(name, getattr(self, name), (d,))
             object.__setattr__(self, name, array)
         check_flag("intercept", self.intercept)
+        if self.noise is not None:
+            noise = real_array("noise", self.noise, (self.n_params,))
+            object.__setattr__(self, "noise", noise)
         if np.any(self.shift) and not self.intercept:
             raise ValueError("shift must be 0 without an intercept")
 

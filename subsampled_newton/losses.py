@@ -26,6 +26,8 @@ from subsampled_newton.parameters import (
     check_one_of,
     check_range,
     check_text,
+    is_number,
+    shown,
 )
 
 __all__ = [
@@ -113,6 +115,10 @@ class PointwiseLoss:
                 ) from None
         check_text("name", self.name)
         check_range("d2_range", self.d2_range)
+        if not is_number(self.least) or not self.least < math.inf:
+            raise ValueError(
+                f"least must be a number below inf, or -inf, got {shown(self.least)}"
+            )
         check_one_of("targets", self.targets, sorted(TARGETS))
         check_text("formula", self.formula)
         if self.formula:  # what help() shows

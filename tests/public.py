@@ -80,11 +80,12 @@ RIGHT = {
     "datasets.load": {"name": "a9a"},
     "datasets.read_libsvm": {"source": "/nowhere", "n_features": 2},
     "minimize": {"problem": PROBLEM, "solver": LBFGS(), "max_iter": 2},
+    "multistart": {"problem": PROBLEM, "solver": LBFGS(), "max_iter": 2},
     "smoothness": {"problem": PROBLEM},
 }
 MADE_HERE = {
-    "Certificate", "Checkpoint", "Diagnosis", "Result", "Rows", "Smoothness", "State",
-    "Status", "Trace", "WaldTests",
+    "Certificate", "Checkpoint", "Diagnosis", "Result", "Rows", "Smoothness", "Start",
+    "State", "Status", "Trace", "WaldTests",
 }  # fmt: skip
 """Classes whose objects the package makes; nobody calls them."""
 

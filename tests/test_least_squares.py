@@ -323,7 +323,7 @@ def test_bad_variants_of_the_published_method(monkeypatch):
     assert error() < 30 * bound
     assert error(NormalEquationRows(A)) > 1e3 * bound  # A'b - A'(A w)
 
-    def by_gram(F, l2, size=None):
+    def by_gram(F, l2, size=None, noise=None):
         whitener = _whitener.Whitener.from_gram(F[:, :-1].T @ F[:, :-1])
         return whitener, whitener.step(-F[:, :-1].T @ F[:, -1])
 

@@ -258,6 +258,8 @@ KINDS = {
     },
     "resume": {"text": "file", "number": 3, "object": Opaque(), "class": Opaque},
     "array": NOT_REAL,
+    "lower bound": {**NOT_A_NUMBER, **INF},
+    "array or None": {k: v for k, v in NOT_REAL.items() if v is not None},
 }
 # Parameters by name; and where a name means something else, by call.
 
@@ -274,7 +276,7 @@ NAMES = {
     "size": "size",
     "size or rule": "hessian_sample",
     "count": "memory max_inner max_trials max_backtracks score_refresh batch_size "
-    "visits n_init n_samples n_params n_features n",
+    "visits n_init n_starts n_samples n_params n_features n",
     "count from 0": "patience max_iter",
     "count from 2": "sketch_size n_classes",
     "rule or count": "length",
@@ -291,6 +293,8 @@ NAMES = {
     "weights": "sample_weight",
     "parameters": "w w0",
     "ridge": "l2",
+    "array or None": "noise",
+    "lower bound": "least",
     "array": "scale shift",
     "count or None": "n_rows n_entries max_bytes",
     "scores": "scores",
@@ -320,6 +324,7 @@ BY_CALL = {
     "SketchedLeastSquares.rtol": "in [0, 1)",
     "NonlinearLeastSquares.start": "start",
     "SoftmaxModel.y": "codes",
+    "multistart.scale": "> 0",
 }
 
 
@@ -346,6 +351,8 @@ def cases():
     """Every wrong call."""
     for call, function, right, signature in calls():
         for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:  # those of another function
+                continue
             wrong = dict(KINDS[kind_of(call, parameter)])
             if parameter.default is None or "None" in str(parameter.annotation):
                 wrong.pop("None", None)

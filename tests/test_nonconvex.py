@@ -421,7 +421,7 @@ def test_samples_of_kohler_and_lucchi_follow_the_step():
     assert result.status is Status.CONVERGED
     rejected = shrunk = 0
     for before, state in itertools.pairwise(states):
-        if state.point is before.point:
+        if np.array_equal(state.point.w, before.point.w):
             rejected += 1
             assert state.sample_size == min(n, math.ceil(1.25 * before.sample_size))
             rows = math.ceil(1.25 * before.gradient_rows)

@@ -336,8 +336,8 @@ def test_several_starts_find_the_lower_minimum_and_report_the_worse_ones():
     ("arguments", "error", "message"),
     [
         ({"n_starts": 0}, ValueError, "n_starts must be an integer >= 1, got 0"),
-        ({"n_starts": 2.5}, TypeError, "n_starts must be an integer >= 1, got 2.5"),
-        ({"scale": 0.0}, ValueError, "scale must be a number > 0, got 0.0"),
+        ({"n_starts": 2.5}, ValueError, "n_starts must be an integer >= 1, got 2.5"),
+        ({"scale": 0.0}, ValueError, "scale must be a finite number > 0, got 0.0"),
         ({"resume": None}, TypeError, "multistart takes none"),
     ],
 )

@@ -169,6 +169,8 @@ PRODUCTS = 200
 """Operations for each stored number that conjugate gradients may take in a step."""
 FIRM = 1e-6
 """Ridge weight from which conjugate gradients need few products."""
+LEAST = 2.0**-1000
+"""Size of a column from which on its coefficients are finite."""
 TINY = 1e-150
 """Numbers whose squares may underflow."""
 
@@ -754,6 +756,8 @@ def equilibrated(
     # intercept has to balance.
     spread = deviation if fit_intercept and exact else size
     constant = spread <= 8 * np.finfo(np.float64).eps * np.abs(mean)
+    # The coefficients of columns of subnormal numbers would be infinite.
+    constant |= size < LEAST
     # Powers of two: scaling is exact. Tiny columns: l2 * scale**2 must stay finite.
     exponent = np.round(np.log2(np.where(constant, 1.0, size)))
     scale = np.exp2(np.minimum(-exponent, 480.0 if l2 else 1000.0))
@@ -770,7 +774,10 @@ def equilibrated(
 
 def _correct_tiny(rows: Rows, weights: Array, mean: Array, deviation: Array) -> None:
     """Set the moments of columns whose squares have underflowed."""
-    tiny = np.flatnonzero((np.abs(mean) < TINY) & (deviation < TINY))
+    small = (np.abs(mean) < TINY) & (deviation < TINY)
+    if not np.any(small):
+        return
+    tiny = np.flatnonzero(small & (_largest(rows) > 0.0))
     if len(tiny) == 0:
         return
     x = np.empty((rows.n_rows, len(tiny)))
@@ -795,12 +802,13 @@ def _largest(rows: Rows) -> Array:
     largest = np.zeros(rows.n_params)
     for lo in range(0, rows.n_rows, CHUNK):
         block = rows._block(lo, min(lo + CHUNK, rows.n_rows))
-        if sp.issparse(block):
-            block = block.toarray()
-        block = np.asarray(block, dtype=np.float64)  # integers may have no negative
+        block = block.astype(np.float64, copy=False)  # integers may have no negative
         with naming("X", MATRIX):
             assert_all_finite(block, input_name="X")
-        largest = np.maximum(largest, np.abs(block).max(axis=0))
+        highest = abs(block).max(axis=0)
+        if sp.issparse(block):
+            highest = highest.toarray().ravel()
+        largest = np.maximum(largest, highest)
     return largest
 
 

@@ -102,7 +102,10 @@ def row_space(rows: Rows, ridge: Array, weights: Array) -> RowSpace | None:
         return None
     clock = _now()
     penalised = bool(np.any(ridge))
-    measure = columns.scale if penalised else np.ones(d)
+    # Columns without a scale are constant, and zero here.
+    measure = np.ones(d)
+    if penalised:
+        measure[columns.scale > 0.0] = columns.scale[columns.scale > 0.0]
     A = dense_block(rows, 0, n)[:, :d]
     A[weights == 0.0] = 0.0
     center = np.zeros(d)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsampled_newton.linear_model import LinearModel
-from subsampled_newton.problem import FiniteSum, as_vector
-from subsampled_newton.solvers._driver import Solver, named_separable, run
+from subsampled_newton.parameters import check_count, check_number, generator
+from subsampled_newton.problem import FiniteSum, as_vector, check_problem
+from subsampled_newton.solvers._driver import Solver, check_solver, named_separable, run
 from subsampled_newton.solvers._result import Result, Start
 from subsampled_newton.solvers._verdict import column_squares
 from subsampled_newton.solvers.sampled_start import SampledStart
@@ -78,17 +79,15 @@ def multistart(
     >>> len(result.starts)
     4
     """
-    if isinstance(n_starts, bool) or not isinstance(n_starts, int | np.integer):
-        raise TypeError(f"n_starts must be an integer >= 1, got {n_starts!r}")
-    if n_starts < 1:
-        raise ValueError(f"n_starts must be an integer >= 1, got {n_starts!r}")
-    if not (isinstance(scale, int | float) and 0.0 < scale < math.inf):
-        raise ValueError(f"scale must be a number > 0, got {scale!r}")
+    check_problem("problem", problem)
+    check_solver("solver", solver)
+    check_count("n_starts", n_starts)
+    check_number("scale", scale, "> 0")
     if "resume" in options:
         raise TypeError("resume continues one run: multistart takes none")
-    rng = np.random.default_rng(seed)
+    rng = generator("seed", seed)
     d = problem.n_params
-    first = np.zeros(d) if w0 is None else as_vector(w0, d)
+    first = np.zeros(d) if w0 is None else as_vector(w0, d, "w0")
     results = [run(problem, solver, first, seed=rng, **options)]
     if n_starts > 1:
         results.append(run(problem, SampledStart(solver), first, seed=rng, **options))
