@@ -328,13 +328,15 @@ def _model(
 ) -> tuple[Array, _Model]:
     """Largest lengths of the columns so far, and the model at the point."""
     R, G, determined = None, None, False
+    left_out = np.zeros(len(point.w), dtype=bool)
     if isinstance(point, NonlinearPoint) and sample.rows is None:
         root = math.sqrt(point.problem.n_samples)
         R, projection = point.factor.R / root, point.factor.projection / root
         lengths = point.column_norms / root
         determined = not point.undetermined
         if state.without:
-            R = np.where(_unseen(point), 0.0, R)
+            left_out = _unseen(point)
+            R = np.where(left_out, 0.0, R)
     else:
         G = point.hessian(sample, "gauss-newton").dense()
         lengths = np.sqrt(np.maximum(np.diag(G), 0.0))
@@ -349,6 +351,7 @@ def _model(
                 return lengths, model._replace(newton=True)
     if R is not None:
         U, S, Vt = np.linalg.svd(R / scale)
+        Vt[:, left_out] = 0.0  # rounding there, over their scale, would be huge
         least = len(S) * EPS if determined else UNDETERMINED
         S = np.where(S > least * S[0], S, 0.0)  # noqa: SIM300
         gradient = S * (U.T @ projection)
