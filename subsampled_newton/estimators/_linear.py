@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from subsampled_newton._interrupts import quiet
 from subsampled_newton._memory import NotEnoughMemory
 from subsampled_newton._parallel import use_threads
-from subsampled_newton.data import Rows, host_array, on_device
+from subsampled_newton.data import DenseRows, Rows, host_array, on_device
 from subsampled_newton.estimators._base import (
     SOLVERS,
     Account,
@@ -29,7 +29,18 @@ from subsampled_newton.estimators._base import (
     validated,
     weighted,
 )
-from subsampled_newton.estimators._row_space import RowSpace, row_space
+from subsampled_newton.estimators._row_space import (
+    LARGEST_SPARSE,
+    SMALL_SPARSE,
+    RowSpace,
+    row_space,
+)
+from subsampled_newton.estimators._targets import (
+    TOGETHER,
+    SharedProblem,
+    Targets,
+    solve,
+)
 from subsampled_newton.linear_model import LinearModel, LinearPoint
 from subsampled_newton.losses import SQUARED
 from subsampled_newton.solvers._driver import Solver, minimize
@@ -59,7 +70,9 @@ class _Fit(NamedTuple):
 
     coef: Array
     intercept: float
-    result: Result
+    n_iter: int
+    result: Result | None = None
+    """None where many targets were solved at once."""
 
 
 class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[misc]
@@ -121,16 +134,19 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
                 )
                 space = None
                 if self.solver == "auto":
-                    space = row_space(rows, ridge, weights)
+                    space = row_space(rows, ridge, weights, SMALL_SPARSE)
+                if space is None:
+                    self._fit_all(rows, targets, weights, ridge, start, fits)
+                    if self.solver == "auto" and not _converged(fits):
+                        space = row_space(rows, ridge, weights, LARGEST_SPARSE)
+                        last = fits[-1].result
+                        if space is not None and last is not None:
+                            space = space.after(last)
                 if space is not None:  # where no start is needed
-                    rows, ridge, start = space.rows, space.ridge, None
-                for k, target in enumerate(targets.T):
-                    last = None
-                    if start is not None:
-                        last = np.atleast_2d(start[0])[k], np.atleast_1d(start[1])[k]
-                    self._fit_target(rows, target, weights, ridge, last, fits)
-                if space is not None:
-                    fits = [_expanded(fit, space) for fit in fits]
+                    fits.clear()
+                    rows, ridge = space.rows, space.ridge
+                    self._fit_all(rows, targets, weights, ridge, None, fits)
+                    fits = _expanded(fits, space)
             self._keep(fits, y.ndim)
             if space is not None and hasattr(self, "condition_"):
                 self.condition_ = space.condition
@@ -141,25 +157,50 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
             else:  # coefficients of other data are no model of these
                 self.__dict__.pop("coef_", None)
             raise
-        bad = (fit.result for fit in fits if not fit.result.converged)
-        self._finish(next(bad, fits[-1].result))
+        results = [fit.result for fit in fits if fit.result is not None]
+        bad = (result for result in results if not result.converged)
+        self._finish(next(bad, results[-1]))
         return self
+
+    def _fit_all(
+        self,
+        rows: Rows,
+        targets: Array,
+        weights: Array,
+        ridge: Array,
+        start: tuple[Array, Array] | None,
+        fits: list[_Fit],
+    ) -> None:
+        """Add the fits of all targets."""
+        shared: dict[int, _Fit] = {}
+        for k, target in enumerate(targets.T):
+            if k % TOGETHER == 1:
+                shared = self._shared(rows, targets, weights, ridge, fits)
+            if k in shared:
+                fits.append(shared[k])
+                continue
+            last = None
+            if start is not None:
+                last = np.atleast_2d(start[0])[k], np.atleast_1d(start[1])[k]
+            self._fit_target(rows, target, weights, ridge, last, fits)
 
     def _keep(self, fits: list[_Fit], ndim: int) -> None:
         """Set what the fits of the targets have found, at once."""
         coef = np.array([fit.coef for fit in fits])
         intercept: Any = np.array([fit.intercept for fit in fits])
-        n_iter: Any = np.array([fit.result.n_iter for fit in fits])
+        n_iter: Any = np.array([fit.n_iter for fit in fits])
         if ndim == 1:
             coef, n_iter, intercept = coef[0], int(n_iter[0]), float(intercept[0])
-        result = fits[-1].result
+        first, result = fits[0].result, fits[-1].result
+        assert first is not None  # the first and the last have runs of their own
+        assert result is not None
         self.__dict__.update(
             coef_=coef,
             intercept_=intercept if self.fit_intercept else 0.0,
             n_iter_=n_iter,
             result_=result.detached(),
             history_=result.trace.as_dict(),
-            **self._description(fits[0].result),
+            **self._description(first),
         )
 
     def _description(self, result: Result) -> dict[str, Any]:
@@ -200,7 +241,41 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
             if result is not None:
                 coef, constant = rows.columns.to_raw(result.w)
                 intercept = constant * unit + mean if self.fit_intercept else 0.0
-                fits.append(_Fit(coef * unit, intercept, result))
+                fits.append(_Fit(coef * unit, intercept, result.n_iter, result))
+
+    def _shared(
+        self, rows: Rows, targets: Array, weights: Array, ridge: Array, fits: list[_Fit]
+    ) -> dict[int, _Fit]:
+        """The next targets, those that the factor of the first solves at once.
+
+        Without the last one, which has a run of its own.
+        """
+        ks = np.arange(len(fits), min(len(fits) + TOGETHER, targets.shape[1] - 1))
+        first = fits[0].result
+        if len(ks) == 0 or type(rows) is not DenseRows or first is None:
+            return {}
+        run = _refinement(first)
+        exact = isinstance(first.solver, DirectLeastSquares) and first.converged
+        if run is None or not exact or not isinstance(self.solver, str):
+            return {}
+        units = [_in_units(targets[:, k], weights, self.fit_intercept)[1:] for k in ks]
+        mean, unit = np.array(units).T
+        shares = weights / weights.max()
+        problem = SharedProblem(rows, shares / shares.sum(), ridge, run.whitener)
+        rtol, n_iter = min(float(self.tol), 0.5), ks * 0 - 1
+        with contextlib.suppress(NotEnoughMemory):
+            part = Targets(targets[:, ks[0] : ks[-1] + 1], mean, unit)
+            W, n_iter = solve(problem, part, tol=self.tol, rtol=rtol)
+            coef, constant = rows.columns.to_raw(W)
+        return {
+            int(k): _Fit(
+                coef[j] * unit[j],
+                float(constant[j] * unit[j] + mean[j]) if self.fit_intercept else 0.0,
+                int(n_iter[j]),
+            )
+            for j, k in enumerate(ks)
+            if n_iter[j] >= 0
+        }
 
     def _from(
         self,
@@ -229,7 +304,7 @@ class LeastSquaresEstimator(RegressorMixin, LinearEstimator):  # type: ignore[mi
         if not isinstance(self.solver, str):
             return solver
         rtol = min(float(self.tol), 0.5)
-        run = _refinement(fits[0].result) if fits else None
+        run = _refinement(fits[0].result) if fits and fits[0].result else None
         if run is not None:
             return WhitenedLeastSquares(run.whitener, rtol)
         if self.solver == "auto":
@@ -456,11 +531,21 @@ class Ridge(LeastSquaresEstimator):
         return float(self.alpha)
 
 
-def _expanded(fit: _Fit, space: RowSpace) -> _Fit:
-    """The fit of the given columns, from that in the coordinates of the row space."""
-    v = np.append(fit.coef, [fit.intercept] * space.columns.intercept)
-    coef, constant = space.to_raw(v)
-    return _Fit(coef, float(constant), space.expanded(fit.result))
+def _converged(fits: list[_Fit]) -> bool:
+    """Whether all have; a fit without a result has passed the tests."""
+    return all(fit.result is None or fit.result.converged for fit in fits)
+
+
+def _expanded(fits: list[_Fit], space: RowSpace) -> list[_Fit]:
+    """Fits of the given columns, from those in the coordinates of the row space."""
+    V = np.array([fit.coef for fit in fits])
+    if space.columns.intercept:
+        V = np.column_stack([V, [fit.intercept for fit in fits]])
+    coef, constant = space.to_raw(V)
+    return [
+        _Fit(w, float(b), fit.n_iter, fit.result and space.expanded(fit.result))
+        for fit, w, b in zip(fits, coef, constant, strict=True)
+    ]
 
 
 def _in_units(y: Array, weights: Array, centred: bool) -> tuple[Array, float, float]:

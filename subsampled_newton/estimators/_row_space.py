@@ -17,17 +17,23 @@ from numpy.typing import NDArray
 
 from subsampled_newton import _memory, _parallel
 from subsampled_newton.columns import Columns
-from subsampled_newton.data import DenseRows, Rows, as_rows
+from subsampled_newton.data import CSRRows, DenseRows, Rows, as_rows
 from subsampled_newton.embeddings import dense_block
+from subsampled_newton.linear_model import FORMED_MAX_PARAMS
 from subsampled_newton.solvers._driver import _now
 from subsampled_newton.solvers._result import Result
 from subsampled_newton.solvers._whitener import EPS, NOISE
 
-__all__ = ["RowSpace", "row_space"]
+__all__ = ["LARGEST_SPARSE", "SMALL_SPARSE", "RowSpace", "row_space"]
 
 Array = NDArray[np.float64]
 MOST_ROWS = 2000
 """A singular value decomposition of so many rows takes some seconds."""
+SMALL_SPARSE = 4e6
+"""Numbers in sparse rows, zeros included, that are factored in a fraction of a second,
+in 160 MB: conjugate gradients gain little time, and may lose digits."""
+LARGEST_SPARSE = 2e7
+"""The same where conjugate gradients have failed: seconds."""
 COPIES = 5
 """Copies of the rows in float64: centred, their factors, and the basis."""
 
@@ -51,6 +57,16 @@ class RowSpace:
     seconds: float
     """What it has taken to find them, beside one read of the rows."""
     memory_bytes: int
+    passes: float = 1.0
+
+    def after(self, result: Result) -> RowSpace:
+        """The same with the cost of a run that has failed before."""
+        return replace(
+            self,
+            seconds=self.seconds + result.seconds,
+            passes=self.passes + result.passes,
+            memory_bytes=max(self.memory_bytes, result.memory_bytes),
+        )
 
     def expand(self, v: Array) -> Array:
         """Parameters of the problem as it was, from one vector or every row of one."""
@@ -83,29 +99,34 @@ class RowSpace:
             w=w,
             gradient=gradient.ravel(),
             seconds=result.seconds + self.seconds,
-            passes=result.passes + 1.0,
+            passes=result.passes + self.passes,
             memory_bytes=max(result.memory_bytes, self.memory_bytes),
         )
 
 
-def row_space(rows: Rows, ridge: Array, weights: Array) -> RowSpace | None:
+def row_space(
+    rows: Rows, ridge: Array, weights: Array, most_sparse: float = 0.0
+) -> RowSpace | None:
     """Return coordinates of the row space, or None where they do not pay.
 
-    The ridge is that of one penalty for all stored columns, or none.
+    The ridge is that of one penalty for all stored columns, or none. Sparse rows with
+    at most ``most_sparse`` numbers, zeros included, are made dense where they have too
+    many columns for another factorisation.
     """
     n, columns = rows.n_rows, rows.columns
     d = len(columns.scale)
-    if type(rows) is not DenseRows or n >= d or n > MOST_ROWS:
+    if n >= d or n > MOST_ROWS:
+        return None
+    small = type(rows) is CSRRows and d > FORMED_MAX_PARAMS and n * d <= most_sparse
+    if type(rows) is not DenseRows and not small:
         return None
     n_bytes = COPIES * 8 * n * d
     if not _memory.affords(n_bytes):
         return None
     clock = _now()
     penalised = bool(np.any(ridge))
-    # Columns without a scale are constant, and zero here.
-    measure = np.ones(d)
-    if penalised:
-        measure[columns.scale > 0.0] = columns.scale[columns.scale > 0.0]
+    seen = columns.scale > 0.0  # columns without a scale are zero: so are coefficients
+    measure = np.where(seen, columns.scale, 1.0) if penalised else np.ones(d)
     A = dense_block(rows, 0, n)[:, :d]
     A[weights == 0.0] = 0.0
     center = np.zeros(d)
@@ -126,7 +147,7 @@ def row_space(rows: Rows, ridge: Array, weights: Array) -> RowSpace | None:
     if not np.any(kept):
         return None
     size, basis = s[kept] / math.sqrt(n), basis[:, kept]
-    l2 = float(np.max(ridge[:d] / measure**2)) if penalised else 0.0
+    l2 = float(np.max((ridge[:d] / measure**2)[seen])) if penalised else 0.0
     more, r = int(columns.intercept), len(size)
     plain = Columns(np.ones(r), np.zeros(r), columns.intercept)
     inner = as_rows(np.ascontiguousarray(U[:, kept] * math.sqrt(n)))

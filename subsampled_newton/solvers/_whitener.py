@@ -27,9 +27,10 @@ __all__ = [
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
-NOISE = 10.0
-"""Roundings of the data, in root mean square, up to which a combination of columns is
-nothing but rounding: they may have been computed in several steps."""
+NOISE = 0.5
+"""Spacings of the numbers, in root mean square, up to which a combination of columns is
+nothing but rounding. One rounding is 0.15 to 0.29 of them; columns that were computed
+in several steps have more, and a longer combination says something about the target."""
 LARGEST_NOISE = 0.05
 """A combination longer than this, for columns of norm one, counts in any case: it
 cannot make coefficients large."""

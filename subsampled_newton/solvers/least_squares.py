@@ -21,6 +21,8 @@ from subsampled_newton.solvers.sketched import SketchedLeastSquares
 
 __all__ = ["choose_least_squares", "sampled_condition"]
 
+LARGEST_DENSE = 2e11
+"""Multiplications for a Gram matrix of dense rows with more columns: some seconds."""
 SAFE_CONDITION = 3e7
 """In the 1-norm. Beyond, the Gram matrix is as good as singular."""
 
@@ -33,8 +35,8 @@ def choose_least_squares(problem: LinearModel, tol: float = 0.0) -> Solver:
     on two cores, 2026-11): where the Gram matrix of ``2 d`` rows is clearly positive
     definite. Below 8 rows per column that would cost as much as it tells, and
     ``"auto"`` forms the whole one and sees. Elsewhere QR is best below 40 columns,
-    sketching above and for sparse rows. Above 3000 columns nothing is formed: conjugate
-    gradients.
+    sketching above and for sparse rows. Above 3000 columns nothing is formed, but for
+    dense rows where n d**2 is at most 2e11: conjugate gradients.
 
     Parameters
     ----------
@@ -48,7 +50,9 @@ def choose_least_squares(problem: LinearModel, tol: float = 0.0) -> Solver:
     check_number("tol", tol, ">= 0")
     problem = checked_problem(problem, "choose_least_squares")
     n, d = problem.n_samples, problem.n_params
-    if d > FORMED_MAX_PARAMS:
+    dense = problem.rows.layout is not CSR
+    few = n >= d and dense and float(n) * d * d <= LARGEST_DENSE
+    if d > FORMED_MAX_PARAMS and not few:
         return SubsampledNewton(1.0, linear_solver="cg", max_inner=1000)
     rtol = min(float(tol), 0.5)
     if n < 8 * d or sampled_condition(problem) <= SAFE_CONDITION:

@@ -26,8 +26,8 @@ from .kinds import KINDS
 
 COLUMNS = tuple(OUTCOMES)
 HEADS = (
-    "solved", "limit", "false w.", "warned", "loose", "SILENT", "unnamed", "CLAIMED",
-    "refused", "CRASH",
+    "solved", "named", "limit", "false w.", "warned", "loose", "SILENT", "unnamed",
+    "CLAIMED", "refused", "CRASH",
 )  # fmt: skip
 
 

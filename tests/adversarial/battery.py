@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import sklearn.linear_model
+from scipy.linalg import LinAlgWarning
 
 from subsampled_newton import LinearRegression, LogisticRegression, Ridge
 from subsampled_newton.estimators import LEAST_SQUARES, SOLVERS
@@ -31,6 +32,8 @@ VARIANTS = [(dtype, sparse) for dtype in ("f8", "f4") for sparse in (False, True
 OUTCOMES = {
     "solved": "at most 1e-6 of the possible decrease is left, no warning; or the "
     "separation is named",
+    "named": "columns are named that depend on each other up to the rounding of the "
+    "data, and the fit is as exact on the data before they were rounded",
     "limit": "as exact, with the warning that max_iter was reached before tol",
     "false warning": "as exact, with another warning",
     "warned": "less exact, with a warning",
@@ -128,8 +131,12 @@ def fit_outcome(
     estimator: Any,
     reference: Reference,
     sparse: bool = False,
+    before: tuple[Case, Reference] | None = None,
 ) -> tuple[str, float, str]:
-    """Outcome, seconds and a line of detail of a fit."""
+    """Outcome, seconds and a line of detail of a fit.
+
+    ``before`` is the case before its data were rounded.
+    """
     X = sp.csr_array(case.X) if sparse else case.X
     options = (
         {} if case.sample_weight is None else {"sample_weight": case.sample_weight}
@@ -145,7 +152,19 @@ def fit_outcome(
     seconds = time.perf_counter() - started
     objective = Objective(case)
     decrease = objective.decrease(estimator.coef_, estimator.intercept_)
-    return (*_judge(case, estimator, reference, decrease, caught, seconds),)
+    outcome, *rest = _judge(case, estimator, reference, decrease, caught, seconds)
+    if outcome == "warned" and before is not None and _named(estimator, caught, before):
+        outcome = "named"
+    return (outcome, *rest)
+
+
+def _named(estimator, caught, before):
+    """Whether nothing but the rounding of the data is left out, and is named."""
+    exact, reference = before
+    if {w.category for w in caught} != {LinAlgWarning}:
+        return False
+    decrease = Objective(exact).decrease(estimator.coef_, estimator.intercept_)
+    return reference.decrease - decrease <= SOLVED * reference.decrease
 
 
 def _raised(error):
@@ -198,15 +217,16 @@ def run(
         for dtype in dict.fromkeys(dtype for dtype, _ in variants):
             case = in_precision(exact, dtype)
             reference = minimum(case)
+            before = (exact, minimum(exact)) if dtype != "f8" else None
             for sparse in [s for t, s in variants if t == dtype]:
                 for solver, estimator in solvers(case):
                     outcome, seconds, detail = fit_outcome(
-                        case, estimator, reference, sparse
+                        case, estimator, reference, sparse, before
                     )
                     tally = tallies.setdefault((name, solver), Tally())
                     tally.outcomes[outcome] += 1
                     tally.slowest = max(tally.slowest, seconds)
-                    if outcome not in ("solved", "refused", "limit"):
+                    if outcome not in ("solved", "named", "refused", "limit"):
                         layout = "csr" if sparse else "dense"
                         tally.examples.append(
                             f"{name} #{seed} {solver} {dtype} {layout}: "

@@ -36,7 +36,8 @@ def test_default_solver(kind):
     assert tally.fits == len(SEEDS) * len(VARIANTS)
     assert not any(tally.outcomes[bad] for bad in SERIOUS), tally.examples
     # The target is 99 % of all; one fit of a kind may be lost to another BLAS.
-    assert tally.outcomes["solved"] >= tally.fits - 1, tally.examples
+    solved = tally.outcomes["solved"] + tally.outcomes["named"]
+    assert solved >= tally.fits - 1, tally.examples
 
 
 @pytest.mark.parametrize("kind", KINDS)
