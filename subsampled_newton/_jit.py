@@ -7,7 +7,9 @@ that compile at once can give the code of one signature the name of another. Her
 cache file is named after everything that decides its content, it carries a checksum,
 and whatever goes wrong with it means "compile again".
 
-This is the only module (with ``backends/cuda.py``) that calls Numba's decorators.
+Every kernel for the CPU is compiled here. `_tile`, `_dual` and `_prefetch` teach Numba
+instructions and types with its decorators for extensions; the modules ``_cuda_*`` of
+``backends`` compile theirs with those for GPUs.
 """
 
 from __future__ import annotations

@@ -52,13 +52,13 @@ def affords(n_bytes: float, held: float = 0.0) -> bool:
 
 
 def _free(n_bytes: float, held: float) -> float:
-    """Memory for something, what it holds included; the system is asked if need be."""
+    """Bytes for something, with those that it holds; asks the system if need be."""
     left = _left()
     return left if n_bytes <= min(SMALL, left) else min(_system() + held, left)
 
 
 def available() -> float:
-    """Bytes that this process can still take; inf where nobody tells.
+    """Bytes that this process can still take; inf where the system does not tell.
 
     The least of what the machine has left, of what the limits of the control groups of
     the process leave, in both versions of these, and of the limit that the user has

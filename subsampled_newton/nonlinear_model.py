@@ -329,16 +329,7 @@ class NonlinearModel(FiniteSum):
         """
         assert isinstance(point, NonlinearPoint)
         _ = point.gradient  # counted: this is one, in other units
-        projection, rounding = _norm(point.factor.projection), point.rounding
-        if not math.isfinite(projection + rounding + point.value):
-            return math.nan
-        if point.undetermined:
-            return 1.0
-        if projection <= rounding:
-            return 0.0
-        squares = point.residual_norm_squared
-        # Where squares leave float64, they tell nothing.
-        return min(1.0, projection / math.sqrt(squares)) if squares > TINY else math.nan
+        return point.cosine
 
 
 class _Evaluated(NamedTuple):
@@ -364,7 +355,6 @@ class NonlinearPoint:
     def __init__(self, problem: NonlinearModel, w: Array) -> None:
         self.problem = problem
         self.w = read_only(w)
-        self._gradient_counted = False
 
     @property
     def point(self) -> NonlinearPoint:
@@ -458,7 +448,7 @@ class NonlinearPoint:
 
     @cached_property
     def reciprocal_condition(self) -> float:
-        """Of the Jacobian with columns of length one; 0 if a column vanishes."""
+        """That of the Jacobian with columns of length one; 0 if a column vanishes."""
         if not np.all((self.column_norms > 0.0) & (self.column_norms < np.inf)):
             return 0.0
         s = np.linalg.svd(self.factor.R / self.column_norms, compute_uv=False)
@@ -475,12 +465,24 @@ class NonlinearPoint:
         by_parameter = _norm(self.column_norms * self.w)
         return EPS * math.hypot(self._evaluated.size, by_parameter)
 
-    @property
+    @cached_property
+    def cosine(self) -> float:
+        """What `NonlinearModel.gradient_norm` says of this point."""
+        projection, rounding = _norm(self.factor.projection), self.rounding
+        if not math.isfinite(projection + rounding + self.value):
+            return math.nan
+        if self.undetermined:
+            return 1.0
+        if projection <= rounding:
+            return 0.0
+        squares = self.residual_norm_squared
+        # Where squares leave float64, they tell nothing.
+        return min(1.0, projection / math.sqrt(squares)) if squares > TINY else math.nan
+
+    @cached_property
     def gradient(self) -> Array:
         """Gradient of F at w."""
-        if not self._gradient_counted:
-            self._gradient_counted = True
-            self.problem.work.props += 2 * self.problem.n_samples
+        self.problem.work.props += 2 * self.problem.n_samples
         gradient: Array = self.factor.R.T @ self.factor.projection
         return read_only(gradient / self.problem.n_samples)
 

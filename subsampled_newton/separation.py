@@ -38,7 +38,7 @@ from subsampled_newton.losses import LOGISTIC
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.subproblems.conjugate_gradient import conjugate_gradient
 
-__all__ = ["Verdict", "examined", "separable"]
+__all__ = ["Verdict", "examined"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -75,16 +75,6 @@ class Verdict(NamedTuple):
 
     separable: bool
     memory_bytes: int
-
-
-def separable(
-    problem: LinearModel, w: Array, *, failed: bool = False, most: float = math.inf
-) -> bool:
-    """Whether some direction separates the classes, so that no minimizer exists.
-
-    See `examined`.
-    """
-    return examined(problem, w, failed=failed, most=most).separable
 
 
 def examined(

@@ -337,6 +337,37 @@ def test_symmetric_start_is_left():
     assert result.certificate.ok
 
 
+def product(p, x):
+    return p[0] * p[1] * x[0] + p[2]
+
+
+def test_saddle_point_where_columns_have_nearly_vanished_is_left():
+    # Both factors go to zero: the line falls, and their product starts positive.
+    y = 3.0 * np.exp(-TEN[:, 0])
+    problem = NonlinearModel(product, TEN, y, 3)
+    result = minimize(problem, LevenbergMarquardt(), [1.0, 1.0, 1.0])
+    slope, height = np.polyfit(TEN[:, 0], y, 1)
+    assert result.status is Status.RANK_DEFICIENT  # only the product is determined
+    assert result.w[0] * result.w[1] == pytest.approx(slope, rel=1e-6)
+    assert result.w[2] == pytest.approx(height, rel=1e-6)
+
+
+def bell_and_offset(p, x):
+    return p[0] * math.exp(-(((x[0] - p[1]) / p[2]) ** 2)) + p[3]
+
+
+def test_offset_is_fitted_where_a_bell_is_far_off_the_data():
+    x = np.linspace(0.1, 10.0, 40)[:, None]
+    y = np.array([bell_and_offset([2.0, 5.0, 1.0, 0.5], row) for row in x])
+    problem = NonlinearModel(bell_and_offset, x, y, 4)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        start = [0.644, 24.0 + 0.3 * rng.random(), 0.605, 0.5 * rng.random()]
+        result = minimize(problem, LevenbergMarquardt(), start)
+        assert result.w[3] == pytest.approx(y.mean(), rel=1e-8)
+        assert result.status is Status.RANK_DEFICIENT
+
+
 def test_maximum_is_left_and_the_minimum_has_a_certificate():
     u = np.linspace(-5.0, 5.0, 41)
     y = np.exp(-((u - 1.5) ** 2)) + np.exp(-((u + 1.5) ** 2))

@@ -219,7 +219,7 @@ def test_derivative_that_is_not_finite_at_the_start_is_a_status(start):
         return factor * math.sqrt(x[0] - p[0])
 
     X = np.arange(1.0, 11.0)[:, None]
-    with pytest.warns(ConvergenceWarning, match="NON_FINITE: The function, its deriv"):
+    with pytest.warns(ConvergenceWarning, match="NON_FINITE: .*the function, its"):
         model = NonlinearLeastSquares(root, start).fit(X, np.sqrt(X[:, 0]))
     assert np.array_equal(model.params_, start)
     assert np.all(np.isnan(model.std_errors_))

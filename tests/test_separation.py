@@ -14,8 +14,12 @@ from subsampled_newton import (
     minimize,
     separation,
 )
-from subsampled_newton.separation import separable
+from subsampled_newton.separation import examined
 from subsampled_newton.softmax_model import SoftmaxModel
+
+
+def separable(problem, w, **options):
+    return examined(problem, w, **options).separable
 
 
 def test_weak_effects_are_not_called_separable():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import statuses
 from problems import labels
+from sklearn.exceptions import ConvergenceWarning
 
 from subsampled_newton import (
     LBFGS,
@@ -17,9 +18,11 @@ from subsampled_newton import (
     CubicRegularization,
     FiniteSum,
     GradientDescent,
+    LevenbergMarquardt,
     LinearModel,
     MultilevelNewton,
     Nesterov,
+    NonlinearLeastSquares,
     NonlinearModel,
     SigmoidLeastSquaresClassifier,
     SoftmaxModel,
@@ -267,6 +270,31 @@ def test_runs_without_a_certificate_say_why(solver, why):
     assert why in result.note
 
 
+@pytest.mark.parametrize(
+    ("solver", "rows", "why"),
+    [
+        (LevenbergMarquardt(), 10, "more than two million rows"),
+        (LevenbergMarquardt(0.5), 1 << 21, "on samples it gives no certificate"),
+    ],
+    ids=["large", "samples"],
+)
+def test_curve_fits_without_a_certificate_say_why(monkeypatch, solver, rows, why):
+    monkeypatch.setattr("subsampled_newton.solvers.levenberg_marquardt.CHECKED", rows)
+    x = np.linspace(0.0, 3.0, 30)[:, None]
+    curve = NonlinearLeastSquares(growth, start=[1.0, 0.5], solver=solver)
+    curve.fit(x, 2.0 * np.exp(-x[:, 0]))
+    result = curve.result_
+    assert result.converged
+    assert result.certificate is None
+    assert why in result.note
+
+
+def test_linear_models_have_no_certificate_of_levenberg_and_marquardt():
+    result = minimize(sigmoid(), LevenbergMarquardt(), seed=0)
+    assert result.converged
+    assert "those of a NonlinearModel" in result.note
+
+
 class TwoWells(FiniteSum):
     """``(w**2 - 1)**2 / 4 + w / 10``: minima near 1 and, lower, near -1."""
 
@@ -366,6 +394,9 @@ def test_advice_on_limits_and_on_steps_of_ones_own():
     assert "smaller step_size than 1e+10" in far.message
     short = minimize(problem, GradientDescent(1e-40), [1.0, 1e-9])
     assert "larger step_size than 1e-40" in short.message
+    own = minimize(problem, GradientDescent(1e-20), max_iter=50)
+    assert own.status is Status.MAX_ITER
+    assert "another step_size than 1e-20" in own.message
 
 
 def test_advice_on_curves_is_not_that_of_linear_models():
@@ -377,6 +408,20 @@ def test_advice_on_curves_is_not_that_of_linear_models():
         result = minimize(curve, solver, w0)
         for words in ("columns", "Hessian sample", "l2"):
             assert words not in result.message
+
+
+def test_warning_and_message_of_a_curve_fit_are_the_same():
+    x = np.linspace(-2.0, 3.0, 30)[:, None]
+    curve = NonlinearLeastSquares(logarithm, start=[1.0, 1.0])
+    with pytest.warns(ConvergenceWarning) as caught:
+        curve.fit(x, np.ones(30))
+    assert curve.result_.status is Status.NON_FINITE
+    assert "Start where the function" in curve.result_.message
+    assert curve.result_.message in str(caught[0].message)
+
+
+def logarithm(p, x):
+    return p[0] * math.log(p[1] + x[0])
 
 
 def growth(p, x):

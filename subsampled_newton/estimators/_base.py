@@ -212,7 +212,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _require(
         self, X: Any, outputs: int, n_bytes: int = 0, *, bound: bool = False
     ) -> None:
-        """Refuse a fit that does not fit, before it takes anything.
+        """Raise MemoryError where a fit needs too much, before it takes anything.
 
         ``n_bytes`` is what the estimator keeps beside the problem, ``bound`` whether
         it is convex with a ridge. ``"auto"`` counts as the method that needs least: it
@@ -517,7 +517,7 @@ def start_from(problem: LinearModel, last: Array | None) -> LinearPoint | None:
 
 
 def better(first: Result, second: Result) -> Result:
-    """Of two results the one that converged, or else the lower one."""
+    """Return the one of two results that converged, or else the lower one."""
     return min(
         first,
         second,

@@ -187,7 +187,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         return problem, start, space
 
     def _require_labelled(self, X: Any, y: Any, outputs: int) -> None:
-        """Refuse a fit of so many predictions per row that does not fit."""
+        """Raise MemoryError where a fit of so many predictions a row needs too much."""
         penalised = np.isfinite(self.C) if self.alpha is None else self.alpha > 0.0
         self._require(
             X,
@@ -216,9 +216,9 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
     def _labelled(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[NDArray[Any], NDArray[np.intp], Array]:
-        """Labels of rows with a weight, their codes, and weights with the classes'.
+        """Labels of rows with a weight, their codes, and weights times the classes'.
 
-        A label of which all rows have weight 0, or whose class has, is none.
+        A label whose rows all have weight 0, or whose class has, is left out.
         """
         weights = checked_weights(sample_weight, X)
         kept = used_rows(weights)
@@ -294,7 +294,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
 
 
 class LogisticRegression(InferenceMixin, LinearClassifier):
-    """Logistic regression with an L2 penalty, solved to the exact minimizer.
+    """Logistic regression with an L2 penalty, solved to ``tol``.
 
     Two classes: minimizes
     ``(1/W) sum_i s_i log(1 + exp(-y_i (x_i'w + b))) + (alpha/2) ||w||**2``, where W is
@@ -322,9 +322,9 @@ class LogisticRegression(InferenceMixin, LinearClassifier):
         Largest number of iterations.
     solver : str or Solver, default "auto"
         ``"auto"``: Newton's method when the rows are few, `MultilevelNewton` when they
-        are many, conjugate gradients when the columns are. The other names are the
-        keys of `SOLVERS`, in the table of the README; some are not for every problem
-        and say so. Or a solver object with parameters of your own.
+        are many, conjugate gradients when the columns are. The other names are in the
+        table of the README; some are not for every problem and say so. Or a solver
+        object with parameters of your own.
     class_weight : dict or "balanced", optional
         Weights of the classes, 1 for those not named; "balanced" makes them inverse to
         the sums of the sample weights. A class of weight 0 is left out.
@@ -480,8 +480,8 @@ class SigmoidLeastSquaresClassifier(LinearClassifier):
         As in `LogisticRegression`.
     solver : str or Solver, default "auto"
         ``"auto"``: `TrustRegion` with the full Hessian when the rows are few, with a
-        sample that grows by half in every iteration when they are many. See `SOLVERS`
-        for the others.
+        sample that grows by half in every iteration when they are many. The table of
+        the README has the others.
 
     Attributes
     ----------

@@ -464,7 +464,7 @@ class LinearRegression(InferenceMixin, LeastSquaresEstimator):
 
 
 class Ridge(LeastSquaresEstimator):
-    """Least squares with an L2 penalty, solved to the exact minimizer.
+    """Least squares with an L2 penalty, solved as exactly as ``tol`` asks.
 
     Minimizes ``sum_i s_i (y_i - x_i'w - b)**2 + alpha ||w||**2``, as scikit-learn does.
     The intercept b is never penalised.

@@ -48,16 +48,6 @@ from subsampled_newton.solvers.levenberg_marquardt import LevenbergMarquardt
 __all__ = ["NonlinearLeastSquares"]
 
 Array = NDArray[np.float64]
-_ADVICE = {  # where that for linear models does not help
-    Status.SMALL_STEP: (
-        "The steps have become too small to change the parameters, yet none decreases "
-        "the sum of squares as its model predicts. Start elsewhere, or fix a parameter."
-    ),
-    Status.NON_FINITE: (
-        "The function, its derivatives or the sum of squares are not finite numbers. "
-        "Start elsewhere, or bring targets nearer to 1."
-    ),
-}
 
 
 class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -76,7 +66,7 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         Without ``y`` it is the residual.
     start : array-like of shape (n_params,)
         Where to start. Nonlinear problems may have several minima: the nearest one is
-        not always the lowest.
+        not always the lowest. `multistart` tries several starts of a `NonlinearModel`.
     jacobian : callable, optional
         Derivatives of the function, ``(params, x_i) -> tuple`` or ``(params, x_i,
         out)``; only for functions that cannot be differentiated here.
@@ -349,9 +339,8 @@ class NonlinearLeastSquares(RegressorMixin, BaseEstimator):  # type: ignore[misc
         self.result_ = result
         self.history_ = result.trace.as_dict()
         if not result.converged:
-            message = _ADVICE.get(result.status, result.message)
             warnings.warn(
-                f"{result.status.name}: {message} (gradient norm "
+                f"{result.status.name}: {result.message} (gradient norm "
                 f"{result.gradient_norm:.2e} after {result.n_iter} iterations)",
                 ConvergenceWarning,
                 stacklevel=4,

@@ -37,7 +37,7 @@ LARGEST_SPARSE = 2e7
 FIRM = 1e-6
 """Ridge weight from which conjugate gradients need few products."""
 COPIES = 5
-"""Of the rows in float64: centred, their factors, and the basis."""
+"""Copies of the rows in float64: centred, their factors, and the basis."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RowSpace:
     """Coordinates of the span of the rows."""
 
     columns: Columns
-    """Of the problem as it was."""
+    """Those of the problem as it was."""
     rows: Rows
     """Rows in the coordinates, with the intercept if there is one."""
     ridge: Array

@@ -29,18 +29,24 @@ def advice(status: Status, problem: FiniteSum, solver: Any, state: Any) -> str:
     step_size = getattr(solver, "step_size", None)
     own_step = isinstance(step_size, int | float)
     if status in LIMITS:
-        return _more(LIMITS[status], solver, state.iteration)
+        more = _more(LIMITS[status], solver, state.iteration)
+        if own_step:
+            more += f" Or try another step_size than {step_size:g}."
+        return more
     if status is Status.NON_FINITE:
         if own_step and state.iteration > 0:
             return f"Take a smaller step_size than {step_size:g}, or the default."
         if curve:
-            return "Start where the function and its derivatives are finite."
+            return (
+                "Start where the function, its derivatives and the sum of squares are "
+                "finite, or bring the targets nearer to 1."
+            )
         return "Check the data for overflow, scale the columns, or start nearer to 0."
     if status is Status.STALLED:
         if own_step:
             return f"Take a larger step_size than {step_size:g}, or the default."
         if curve:
-            return "Start elsewhere, or give the sizes of the parameters (scale)."
+            return "Start elsewhere, or fix a parameter."
         other = "SubsampledNewton or TrustRegion" if problem.convex else "TrustRegion"
         if state.hessian_rows > 0:
             other = "LBFGS"
@@ -53,7 +59,7 @@ def advice(status: Status, problem: FiniteSum, solver: Any, state: Any) -> str:
         if own_step:
             return f"Take a smaller step_size than {step_size:g}, or the default."
         if curve:
-            return f"{CHECK}, or start elsewhere: it may not be smooth here."
+            return "Start elsewhere, or fix a parameter: it may not be smooth here."
         if 0 < state.hessian_rows < problem.n_samples:
             return f"Use a larger Hessian sample. {CHECK}."
         return (
@@ -84,6 +90,8 @@ def local_minimum(
         why = "it gives no certificate"
         if getattr(solver, "eps_h", math.nan) is None:
             why = "eps_h=None asks for no certificate"
+        elif hasattr(solver, "uncertified"):
+            why = solver.uncertified(problem)
         note = (
             "The objective is not convex: this is a local minimum at best. Whether it "
             f"is a saddle point {type(solver).__name__} has not checked ({why}): "

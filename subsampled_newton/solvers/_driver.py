@@ -1,4 +1,4 @@
-"""The loop: clock, stop tests, trace, callback. The only one in the package."""
+"""The loop around the steps of every solver: clock, stop tests, trace, callback."""
 
 from __future__ import annotations
 

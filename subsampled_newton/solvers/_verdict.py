@@ -170,7 +170,7 @@ def _allowed(problem: FiniteSum, point: Point, start: float) -> float:
 
 
 def _above_zero(problem: FiniteSum, point: Point, allowed: float) -> bool:
-    """Whether F is larger than at w = 0, where a linear model knows it for nothing."""
+    """Whether F is larger than at w = 0, which linear models know without a read."""
     if not isinstance(problem, LinearModel):
         return False
     return point.value - problem.value_at_zero() > allowed
@@ -185,7 +185,7 @@ def _gains(point: Point, newton: _Newton, allowed: float) -> bool:
 
 
 def _newton(problem: FiniteSum, point: Point, all_rows: float) -> _Newton | None:
-    """Newton's step; None where nobody can afford it.
+    """Newton's step; None where it would cost too much.
 
     From a sample of the rows, or from all where that takes at most ``all_rows``
     multiplications.

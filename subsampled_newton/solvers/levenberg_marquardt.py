@@ -13,6 +13,7 @@ from subsampled_newton.certificate import Certificate
 from subsampled_newton.nonlinear_model import (
     STATIONARY,
     UNDETERMINED,
+    NonlinearModel,
     NonlinearPoint,
 )
 from subsampled_newton.parameters import check_count, check_number
@@ -274,6 +275,16 @@ class LevenbergMarquardt:
         whole = Fixed(self.hessian_sample).first(problem) == problem.n_samples
         return certificate_of(state.point) if whole else None
 
+    def uncertified(self, problem: FiniteSum) -> str:
+        """Why `certify` has nothing to say."""
+        if not isinstance(problem, NonlinearModel):
+            return "its certificates are those of a NonlinearModel"
+        if Fixed(self.hessian_sample).first(problem) < problem.n_samples:
+            return "on samples it gives no certificate"
+        if _too_large(problem):
+            return "the Hessian would take more than two million rows of the Jacobian"
+        return "the Hessian is not finite"
+
     def escape(
         self, state: LevenbergMarquardtState, certificate: Certificate
     ) -> LevenbergMarquardtState:
@@ -317,13 +328,15 @@ def _model(
 ) -> tuple[Array, _Model]:
     """Largest lengths of the columns so far, and the model at the point."""
     R, G, determined = None, None, False
+    left_out = np.zeros(len(point.w), dtype=bool)
     if isinstance(point, NonlinearPoint) and sample.rows is None:
         root = math.sqrt(point.problem.n_samples)
         R, projection = point.factor.R / root, point.factor.projection / root
         lengths = point.column_norms / root
         determined = not point.undetermined
         if state.without:
-            R = np.where(_unseen(point), 0.0, R)
+            left_out = _unseen(point)
+            R = np.where(left_out, 0.0, R)
     else:
         G = point.hessian(sample, "gauss-newton").dense()
         lengths = np.sqrt(np.maximum(np.diag(G), 0.0))
@@ -338,6 +351,7 @@ def _model(
                 return lengths, model._replace(newton=True)
     if R is not None:
         U, S, Vt = np.linalg.svd(R / scale)
+        Vt[:, left_out] = 0.0  # rounding there, over their scale, would be huge
         least = len(S) * EPS if determined else UNDETERMINED
         S = np.where(S > least * S[0], S, 0.0)  # noqa: SIM300
         gradient = S * (U.T @ projection)
@@ -405,12 +419,16 @@ def _shrunk(radius: float, slope: float, actual: float) -> float:
     return max(0.1, factor) * radius
 
 
+def _too_large(problem: FiniteSum) -> bool:
+    return 2 * problem.n_samples * problem.n_params > CHECKED
+
+
 def certificate_of(point: Point) -> Certificate | None:
     """Second-order conditions in the units of the columns of the Jacobian."""
     if not isinstance(point, NonlinearPoint):
         return None
     problem, size = point.problem, point.column_norms
-    if 2 * problem.n_samples * problem.n_params > CHECKED or not np.all(size < np.inf):
+    if _too_large(problem) or not np.all(size < np.inf):
         return None
     H = point.curvature()
     size = np.where(size > 0.0, size, 1.0)
@@ -445,7 +463,8 @@ def _escape(point: Point, certificate: Certificate | None) -> NonlinearPoint | N
     # Symmetric points have two equal ways: which one is not left to rounding.
     step = step * np.sign(step[np.argmax(np.abs(certificate.direction))])
     least = _rounding(point)
-    while certificate.eps_h * t * t > least * point.problem.n_samples:
+    curvature = -certificate.smallest_eigenvalue
+    while curvature * t * t > least * point.problem.n_samples:
         trials = [point.along(sign * step)(t) for sign in (1.0, -1.0)]
         gains = [_decrease(point, trial) for trial in trials]
         best = int(gains[1] > gains[0])
