@@ -26,6 +26,7 @@ from subsampled_newton.data import DenseRows
 from subsampled_newton.embeddings import SparseSign
 from subsampled_newton.factor import reciprocal_condition
 from subsampled_newton.solvers import _whitener, sketched
+from subsampled_newton.solvers import least_squares as least_squares_choice
 from subsampled_newton.solvers.direct import DirectLeastSquares, WhitenedLeastSquares
 from subsampled_newton.solvers.least_squares import (
     choose_least_squares,
@@ -874,3 +875,16 @@ def test_reciprocal_condition_of_a_triangle(rng, monkeypatch, lapack):
     assert exact * (1.0 - 1e-12) <= reciprocal_condition(R) <= 3.0 * exact
     R[4, 4] = 0.0
     assert reciprocal_condition(R) == 0.0
+
+
+def test_dense_rows_with_many_columns_are_factored_where_that_takes_seconds(
+    monkeypatch,
+):
+    monkeypatch.setattr(least_squares_choice, "FORMED_MAX_PARAMS", 10)
+    problem = least_squares(n=300, d=12)
+    d = problem.n_params
+    assert choose_least_squares(problem) == DirectLeastSquares("auto")
+    wide = LinearModel(SQUARED, np.ones((d - 1, d)), np.ones(d - 1))
+    assert choose_least_squares(wide).linear_solver == "cg"
+    monkeypatch.setattr(least_squares_choice, "LARGEST_DENSE", 299.0 * d * d)
+    assert choose_least_squares(problem).linear_solver == "cg"

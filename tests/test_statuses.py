@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import statuses
 from problems import labels
 from sklearn.exceptions import ConvergenceWarning
@@ -14,6 +15,7 @@ from subsampled_newton import (
     SAG,
     SAGA,
     SIGMOID_SQUARED,
+    SQUARED,
     SVRG,
     CubicRegularization,
     FiniteSum,
@@ -454,3 +456,32 @@ def test_bad_perturbations_are_named():
         ValueError, match="perturbation must be a finite number >= 0, got -1"
     ):
         TrustRegion(perturbation=-1)
+
+
+@pytest.mark.parametrize("directions", [1, 100])
+def test_a_small_gradient_that_hides_an_error_is_flat_for_many_columns(directions):
+    d = 520
+    differences = sp.eye_array(d) - sp.eye_array(d, k=-1)
+    X = sp.csr_array(differences @ differences)
+    y = X @ np.ones(d)
+    problem = LinearModel(SQUARED, X, y)
+    curvature, vectors = np.linalg.eigh((X.T @ X).toarray() / d)
+    gradient = np.full(directions, 1e-9 / math.sqrt(directions))
+    far = 1.0 + vectors[:, :directions] @ (gradient / curvature[:directions])
+    assert problem.value(far) > 1e-6 * problem.value_at_zero()
+    result = minimize(problem, LBFGS(), far)
+    assert result.status is Status.FLAT
+    assert not result.converged
+    # Products of the check are counted.
+    assert result.passes > result.trace.passes[-1]
+    near = minimize(problem, LBFGS(), np.ones(d))
+    assert near.status is Status.CONVERGED
+
+
+@pytest.mark.parametrize("rows", [300, 4000])
+def test_well_solved_problems_of_many_columns_are_not_flat(rows):
+    rng = np.random.default_rng(0)
+    X = sp.random(rows, 800, 0.05, format="csr", random_state=0)
+    y = rng.standard_normal(rows)
+    result = minimize(LinearModel(SQUARED, X, y), LBFGS(), max_iter=2000)
+    assert result.status is Status.CONVERGED

@@ -25,6 +25,7 @@ from subsampled_newton.sampling import full, uniform
 from subsampled_newton.softmax_model import SoftmaxModel
 from subsampled_newton.solvers._result import Status
 from subsampled_newton.solvers._whitener import LARGEST_NOISE, NOISE
+from subsampled_newton.subproblems._step import Step
 from subsampled_newton.subproblems.conjugate_gradient import conjugate_gradient
 
 __all__ = ["COARSE", "STUCK", "TOLERATED", "column_squares", "verdict"]
@@ -49,6 +50,8 @@ LARGEST_GRAM = 1e9
 """Multiplications up to which the Hessian of all rows costs a fraction of a second."""
 MAX_PRODUCTS = 100
 """Products with the Hessian where it is too large to be formed."""
+UNSEEN = 100.0
+"""Products that do not end misjudge what is left by less than this, as a rule."""
 SAFETY = 4.0
 """The Hessian of a sample misjudges the decrement by less than this."""
 TRIALS = (1.0, 16.0, 256.0, *(16.0**-k for k in range(1, 8)))
@@ -123,10 +126,28 @@ def _flat(problem: FiniteSum, point: Point, start: float, bound: float) -> bool:
         return True
     if bound <= allowed:
         return False
+    if isinstance(problem, LinearModel) and problem.n_params > FORMED:
+        return _flat_by_products(problem, point, allowed)
     newton = _newton(problem, point, 0.0)
     if newton is None or not newton.decrement > allowed:
         return False
     return _gains(point, newton, allowed + _Rounding.of(problem, point).value)
+
+
+def _flat_by_products(problem: LinearModel, point: Point, allowed: float) -> bool:
+    """The same where no Hessian can be formed: by what conjugate gradients gain.
+
+    It is a lower bound of what a quadratic model promises. Where they do not end, the
+    least curvature that they have seen says how much more may be left.
+    """
+    step = _conjugate_step(problem, point, 0.01)
+    if step.status == "max_iter" and step.model_decrease + UNSEEN * step.rest > allowed:
+        return True
+    if not step.model_decrease > allowed:
+        return False
+    rounding = _Rounding.of(problem, point).value
+    newton = _Newton(step.vector, step.model_decrease, 0.0)
+    return _gains(point, newton, allowed + rounding)
 
 
 def _settled(problem: FiniteSum, point: Point, start: float, bound: float) -> bool:
@@ -241,20 +262,25 @@ def _rounded(
 
 def _newton_by_products(problem: FiniteSum, point: Point) -> _Newton | None:
     """The same by conjugate gradients on all rows, if they end."""
+    step = _conjugate_step(problem, point, 0.01)
+    if step.status != "converged":
+        return None
+    return _Newton(step.vector, step.model_decrease, 0.0)
+
+
+def _conjugate_step(problem: FiniteSum, point: Point, rtol: float) -> Step:
+    """Newton's step by conjugate gradients on all rows, as far as they come."""
     hessian = point.hessian(full(problem.n_samples))
     diagonal = hessian.diagonal()
     if diagonal is not None:
         diagonal = np.where(diagonal > 0.0, diagonal, 1.0)
-    step = conjugate_gradient(
+    return conjugate_gradient(
         hessian.matvec,
         point.gradient,
-        rtol=0.01,
+        rtol=rtol,
         max_iter=MAX_PRODUCTS,
         diagonal=diagonal,
     )
-    if step.status != "converged":
-        return None
-    return _Newton(step.vector, step.model_decrease, 0.0)
 
 
 def data_noise(problem: LinearModel, z: Array) -> Array | None:

@@ -29,3 +29,6 @@ class Step(NamedTuple):
     """"boundary": on the sphere of a trust region."""
     multiplier: float = 0.0
     """Shift of the Hessian at the step: of a trust region, or ``sigma ||s||``."""
+    rest: float = 0.0
+    """Estimate of the decrease that is still left, where conjugate gradients end at
+    their largest number of products."""

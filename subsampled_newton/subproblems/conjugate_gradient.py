@@ -109,15 +109,37 @@ def conjugate_gradient(
         direction += z
         steps.append(step_size)
         ratios.append(rho / previous)
-    return Step(s, decrease, max_iter, "converged" if solved() else "max_iter")
+    if solved():
+        return Step(s, decrease, max_iter, "converged")
+    return Step(s, decrease, max_iter, "max_iter", rest=_rest(steps, ratios, rho))
+
+
+def _rest(steps: list[float], ratios: list[float], rho: float) -> float:
+    """Decrease that a residual of norm ``rho**(1/2)`` may hide, for the curvature seen.
+
+    The least eigenvalue of the Lanczos matrix is not below that of the model.
+    """
+    if not steps or not np.all(np.isfinite([*steps, *ratios])):
+        return math.inf
+    diagonal, beside = _lanczos(steps, ratios)
+    least = scipy.linalg.eigvalsh_tridiagonal(
+        diagonal, beside, select="i", select_range=(0, 0)
+    )[0]
+    rounding = float(np.finfo(np.float64).eps) * float(np.max(diagonal))
+    return 0.5 * rho / max(float(least), rounding)
+
+
+def _lanczos(steps: list[float], ratios: list[float]) -> tuple[Array, Array]:
+    """Diagonal of the Lanczos matrix, and what is beside it."""
+    a, b = np.array(steps), np.array(ratios[:-1])
+    diagonal = 1.0 / a
+    diagonal[1:] += b / a[:-1]
+    return diagonal, np.sqrt(b) / a[:-1]
 
 
 def _condition(steps: list[float], ratios: list[float]) -> float:
     """Ratio of the extreme eigenvalues of the Lanczos matrix of conjugate gradients."""
-    a, b = np.array(steps), np.array(ratios[:-1])
-    diagonal = 1.0 / a
-    diagonal[1:] += b / a[:-1]
-    values = scipy.linalg.eigvalsh_tridiagonal(diagonal, np.sqrt(b) / a[:-1])
+    values = scipy.linalg.eigvalsh_tridiagonal(*_lanczos(steps, ratios))
     return float(values[-1] / values[0]) if values[0] > 0.0 else 1.0 / LEAST
 
 
