@@ -100,8 +100,9 @@ class LeastSquaresState(State):
 
     @property
     def proved(self) -> bool:
-        """Whether the error is that of rounding."""
-        return self.finished and self.refinement is not None
+        """Whether the factor says so: its step is small, or the error is rounding."""
+        known = self.refinement is not None and not self.failed
+        return known and self.gradient_estimate is None
 
 
 def checked_problem(problem: FiniteSum, name: str) -> LinearModel:
