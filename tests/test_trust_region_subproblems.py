@@ -418,7 +418,7 @@ def test_cholesky_of_a_model_that_is_not_finite_or_zero_factorises_nothing(where
     H, g = np.zeros((3, 3)), np.zeros(3)
     zero = more_sorensen(H, g, radius=1.0)
     np.testing.assert_array_equal(zero.vector, 0.0)
-    assert zero[1:] == (0.0, 0, "converged", 0.0)
+    assert zero[1:5] == (0.0, 0, "converged", 0.0)
     (H if where == "H" else g)[0] = bad
     step = more_sorensen(H, g, radius=1.0)
     assert np.isnan(step.vector).all()
@@ -429,7 +429,7 @@ def test_cholesky_of_a_model_that_is_not_finite_or_zero_factorises_nothing(where
 def test_cholesky_inside_the_ball_takes_one_factorisation(rng):
     H, g = spd(rng, 8), rng.standard_normal(8)
     step = more_sorensen(H, g, radius=1e3)
-    assert step[2:] == (1, "converged", 0.0)
+    assert step[2:5] == (1, "converged", 0.0)
 
 
 def test_matrix_that_is_singular_to_rounding_has_no_factor_at_a_shift_of_zero():
@@ -728,7 +728,7 @@ def test_steihaug_far_from_the_sphere_is_conjugate_gradients(rng):
         plain = conjugate_gradient(lambda v: H @ v, g, **options)
         step = truncated(H, g, 1e6, **options)
         np.testing.assert_array_equal(step.vector, plain.vector)
-        assert step[1:] == plain[1:]
+        assert step[1:5] == plain[1:5]
 
 
 def test_steihaug_that_is_exact_after_the_last_product_has_converged():
