@@ -3,7 +3,7 @@
 OpenBLAS and Numba choose their code by the processor, and so does rounding. A test that
 passes on one kind of processor only knows its rounding. Each kind here is a set of
 environment variables under which the numerical tests run once; kinds that this machine
-cannot run are left out. `.ci/run` runs two of them, drawn by the commit.
+cannot run are left out.
 """
 
 from __future__ import annotations
